@@ -1,0 +1,96 @@
+# Needs make (GNU 3.81 or newer) and Python 3.11 or newer; all else lands in .venv.
+# Every path is relative: a checkout below a folder with a space in its name works.
+
+SHELL = /bin/sh
+BIN = .venv/bin
+LOCKS = .requirements
+# Empty: the first of python3, python3.14, ... that fits.
+PYTHON =
+# Passed on: make test ARGS='-k paging', make bench ARGS=--help
+ARGS =
+# Test processes; 0 runs in one, for a debugger.
+JOBS = auto
+# make lock UPGRADE=--upgrade takes the newest versions; else only what pyproject.toml forces.
+UPGRADE =
+
+# Errors are shown, warnings about other people's pip settings are not.
+PIP = $(BIN)/python -m pip --disable-pip-version-check -qq
+# Every version and hash is locked and nothing is resolved; what comes as source is built by
+# the locked tools, which themselves come as wheels.
+INSTALL = $(PIP) install --no-deps --no-build-isolation --require-hashes
+# One lock for every system and Python; which index the files come from is not its business.
+COMPILE = $(BIN)/uv pip compile $(UPGRADE) --universal --python-version 3.11 --quiet \
+    --generate-hashes --custom-compile-command 'make lock'
+
+.DELETE_ON_ERROR:
+.PHONY: help run test check format bench soak lock clean
+
+help: ## Show this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+run: .venv/.etl ## Export from the built-in sandbox into sandbox/lake/
+	@$(BIN)/etl run --sandbox $(ARGS)
+
+test: .venv/.dev ## Run all the tests
+	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+check: .venv/.dev ## Check format, lint, types and the order of imports
+	@failed=0; \
+	$(BIN)/ruff format --check etl tests || failed=1; \
+	$(BIN)/ruff check etl tests || failed=1; \
+	$(BIN)/mypy || failed=1; \
+	$(BIN)/lint-imports --no-logo || failed=1; \
+	exit $$failed
+
+format: .venv/.dev ## Format the code, and mend what lint can mend
+	@$(BIN)/ruff format etl tests
+	@$(BIN)/ruff check --fix etl tests
+	@$(BIN)/ruff format --quiet etl tests
+
+bench: .venv/.dev ## Measure speed and memory
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+soak: .venv/.dev ## Try to break it, for as long as you like
+	@$(BIN)/python -m tests.soak $(ARGS)
+
+lock: .venv/.etl ## Lock the versions that pyproject.toml asks for
+	@$(INSTALL) -r $(LOCKS)/lock.txt
+	@$(COMPILE) --group lock --output-file $(LOCKS)/lock.txt
+	@$(COMPILE) --group build --output-file $(LOCKS)/build.txt
+	@$(COMPILE) pyproject.toml --all-extras --constraint $(LOCKS)/build.txt \
+	    --output-file $(LOCKS)/run.txt
+	@$(COMPILE) pyproject.toml --all-extras --group dev --constraint $(LOCKS)/build.txt \
+	    --constraint $(LOCKS)/run.txt --output-file $(LOCKS)/dev.txt
+
+clean: ## Remove .venv, caches and the sandbox's lake
+	@rm -rf .venv .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf build dist htmlcov sandbox
+	@find etl tests -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# A changed lock starts .venv anew, so that it holds what is locked and nothing else.
+.venv/.locked: $(LOCKS)/build.txt $(LOCKS)/run.txt
+	@found=; \
+	for python in $(if $(PYTHON),'$(PYTHON)',python3 python3.14 python3.13 python3.12 python3.11 python); do \
+	    if "$$python" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	    then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	    echo 'Found no Python of version 3.11 or newer (on Debian and Ubuntu with its python3-venv).' >&2; \
+	    echo 'Install one, or name it: make PYTHON=/path/to/python3.12' >&2; \
+	    exit 1; \
+	fi; \
+	echo "Setting up .venv with $$("$$found" --version): half a minute, once."; \
+	"$$found" -m venv --clear .venv
+	@$(INSTALL) --only-binary :all: -r $(LOCKS)/build.txt
+	@$(INSTALL) -r $(LOCKS)/run.txt
+	@touch $@
+
+.venv/.etl: .venv/.locked pyproject.toml
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# After .etl, never beside it: one pip at a time in one environment.
+.venv/.dev: .venv/.locked $(LOCKS)/dev.txt | .venv/.etl
+	@echo 'Adding what tests and checks need.'
+	@$(INSTALL) -r $(LOCKS)/dev.txt
+	@touch $@

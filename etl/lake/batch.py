@@ -1,0 +1,147 @@
+"""The rows gathered until a commit, streamed into hidden files as they fill row groups.
+
+Nothing here is seen by a reader, or outlives a kill, before the landing publishes it.
+"""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from etl.errors import LakeError
+from etl.lake.local import LocalLake
+from etl.lake.names import data_name
+from etl.lake.partitions import Layout
+from etl.ledger.store import File
+from etl.tables.values import Column
+
+ROW_GROUP_ROWS: Final = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How a table's files look: layout, schema, and the columns where a dictionary pays."""
+
+    layout: Layout
+    schema: pa.Schema
+    repeating: tuple[str, ...]
+
+
+def shape_of(layout: Layout, columns: Sequence[Column]) -> Shape:
+    """Return the shape of a table's files under this layout."""
+    schema = layout.schema(pa.schema([(column.name, column.type) for column in columns]))
+    repeating = [column.name for column in columns if column.repeats and column.name in schema.names]
+    return Shape(layout, schema, tuple(repeating))
+
+
+@dataclass(slots=True)
+class _Part:
+    """One data file in the making."""
+
+    path: str
+    shape: Shape
+    waiting: list[tuple[tuple[int, int], pa.RecordBatch]] = field(default_factory=list)
+    rows_waiting: int = 0
+    rows_written: int = 0
+    place: Path | None = None
+    writer: pq.ParquetWriter | None = None
+
+
+class Batch:
+    """The rows of one commit, by table and partition."""
+
+    def __init__(self, lake: LocalLake, pipeline: str, number: int) -> None:
+        """Begin a batch; no file is made before a row group is full."""
+        self.number = number
+        self.rows = 0
+        self.bytes = 0
+        self._lake = lake
+        self._pipeline = pipeline
+        self._attempt = secrets.token_hex(4)
+        self._parts: dict[str, _Part] = {}
+        self._full: list[_Part] = []
+
+    @property
+    def has_full_row_group(self) -> bool:
+        """Whether `write_full` has something to write."""
+        return bool(self._full)
+
+    def add(self, shape: Shape, rows: pa.RecordBatch, order: tuple[int, int]) -> None:
+        """Gather rows. Within a row group, rows stand in the order given by `order`."""
+        for folder, some in shape.layout.split(rows):
+            part = self._parts.get(folder)
+            if part is None:
+                name = data_name(self._pipeline, self.number, self._attempt, len(self._parts))
+                part = self._parts[folder] = _Part(f"{folder}/{name}", shape)
+            part.waiting.append((order, some))
+            part.rows_waiting += some.num_rows
+            self.rows += some.num_rows
+            self.bytes += some.nbytes
+            if part.rows_waiting >= ROW_GROUP_ROWS and part not in self._full:
+                self._full.append(part)
+
+    def write_full(self) -> None:
+        """Write the row groups that are full; blocks."""
+        for part in self._full:
+            self._write(part)
+        self._full.clear()
+
+    def finish(self) -> list[File]:
+        """Write what is left and close the files, still under hidden names; blocks."""
+        files = []
+        for part in self._parts.values():
+            if part.waiting:
+                self._write(part)
+            files.append(self._closed(part))
+        return files
+
+    def abandon(self) -> None:
+        """Close and remove whatever this batch has written, published or not; blocks."""
+        for part in self._parts.values():
+            if part.writer is not None:
+                part.writer.close()
+                part.writer = None
+        self._lake.remove(part.path for part in self._parts.values() if part.place is not None)
+
+    def _write(self, part: _Part) -> None:
+        part.waiting.sort(key=lambda waiting: waiting[0])
+        table = pa.Table.from_batches([rows for _, rows in part.waiting], part.shape.schema)
+        part.waiting.clear()
+        part.rows_waiting = 0
+        try:
+            if part.writer is None:
+                part.place = self._lake.unfinished(part.path)
+                part.writer = pq.ParquetWriter(
+                    part.place,
+                    part.shape.schema,
+                    compression="zstd",
+                    compression_level=1,
+                    use_dictionary=list(part.shape.repeating),
+                )
+            part.writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+        except (OSError, pa.ArrowException) as error:
+            raise _not_written(part, error) from error
+        part.rows_written += table.num_rows
+
+    def _closed(self, part: _Part) -> File:
+        try:
+            if part.writer is not None:
+                part.writer.close()
+                part.writer = None
+            size = part.place.stat().st_size if part.place is not None else 0
+        except (OSError, pa.ArrowException) as error:
+            raise _not_written(part, error) from error
+        return File(part.path, self.number, part.rows_written, size)
+
+
+def _not_written(part: _Part, error: Exception) -> LakeError:
+    reason = getattr(error, "strerror", None) or str(error).split(". ")[0]
+    return LakeError(
+        f"A data file could not be written: {reason}.",
+        where=part.path,
+        advice="Check the disk's space and health and run again: what was fetched is kept.",
+    )

@@ -1,0 +1,256 @@
+"""The lake's own record: one Parquet file a commit, whose existence is the commit.
+
+It has a row for each answer that landed, and names the data files in its metadata. A
+row `listing` holds the packed record of a test that changed, a row `verified` how a look
+at a test ended, a row `removed` a session that is listed no more. All are worth reading.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from etl.client.values import Answer
+from etl.errors import LakeError
+from etl.ledger.frames import Identity
+from etl.ledger.records import Record, pack, pack_proofs, unpack, with_proofs
+from etl.ledger.store import File, Looked
+from etl.paging.values import Outcome, Verdict
+
+LISTING: Final = "listing"
+VERIFIED: Final = "verified"
+REMOVED: Final = "removed"
+_FAILED: Final = "failed"
+
+SCHEMA: Final = pa.schema(
+    [
+        ("endpoint", pa.string()),
+        ("test_id", pa.string()),
+        ("session_id", pa.string()),
+        ("object_id", pa.string()),
+        ("status", pa.int32()),
+        ("fetched_at", pa.timestamp("us", "UTC")),
+        ("bytes", pa.int64()),
+        ("rows", pa.string()),
+        ("body", pa.binary()),
+        ("run_id", pa.string()),
+    ]
+)
+
+_METADATA: Final = b"etl"
+
+
+class _FileNamed(msgspec.Struct):
+    path: str
+    rows: int
+    bytes: int
+
+
+class _Told(msgspec.Struct, omit_defaults=True):
+    """What a commit's metadata says. `notes` are the ledger's, for a fresh machine."""
+
+    pipeline: str
+    batch: int
+    run_id: str
+    files: list[_FileNamed] = []
+    replaces: list[str] = []
+    notes: dict[str, str] = {}
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRow:
+    """An answer that landed: its keys, and how many rows it made for each table."""
+
+    answer: Answer
+    rows: Mapping[str, int]
+    keeps_body: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """All that one commit says."""
+
+    pipeline: str
+    batch: int
+    run_id: str
+    files: Sequence[File] = ()
+    replaces: Sequence[str] = ()
+    answers: Sequence[AnswerRow] = ()
+    records: Mapping[str, Record] = field(default_factory=dict)
+    looks: Sequence[Looked] = ()
+    removed: Sequence[tuple[str, str]] = ()
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRead:
+    """What a later start needs of a commit."""
+
+    batch: int
+    files: Sequence[File]
+    replaces: Sequence[str]
+    identities: frozenset[Identity]
+    records: Mapping[str, Record]
+    proofs: Mapping[str, bytes]
+    verdicts: Mapping[str, Verdict]
+    test_ids: frozenset[str]
+    notes: Mapping[str, str]
+
+
+def encode(commit: Commit) -> bytes:
+    """Return the commit as the bytes of a Parquet file."""
+    rows = [
+        *(_answer_row(row, commit.run_id) for row in commit.answers),
+        *(_record_row(test, record, commit.run_id) for test, record in commit.records.items()),
+        *(_look_row(look, commit.run_id) for look in commit.looks),
+        *(_removed_row(test, session, commit.run_id) for test, session in commit.removed),
+    ]
+    told = _Told(
+        pipeline=commit.pipeline,
+        batch=commit.batch,
+        run_id=commit.run_id,
+        files=[_FileNamed(file.path, file.rows, file.bytes) for file in commit.files],
+        replaces=list(commit.replaces),
+        notes=dict(commit.notes),
+    )
+    columns = list(zip(*rows, strict=True)) or [()] * len(SCHEMA)
+    arrays = [
+        pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types, strict=True)
+    ]
+    schema = SCHEMA.with_metadata({_METADATA: msgspec.json.encode(told)})
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), sink, compression="zstd")
+    return sink.getvalue().to_pybytes()
+
+
+_Row = tuple[
+    str,
+    str | None,
+    str | None,
+    str | None,
+    int | None,
+    int | None,
+    int | None,
+    str | None,
+    bytes | None,
+    str,
+]
+
+
+def _answer_row(row: AnswerRow, run_id: str) -> _Row:
+    answer = row.answer
+    return (
+        answer.endpoint,
+        answer.test_id,
+        answer.session_id,
+        answer.object_id,
+        answer.status,
+        answer.fetched_at_us,
+        len(answer.body),
+        msgspec.json.encode(row.rows).decode(),
+        answer.body if row.keeps_body else None,
+        run_id,
+    )
+
+
+def _record_row(test_id: str, record: Record, run_id: str) -> _Row:
+    listing = record.listing
+    rows = msgspec.json.encode({table: len(rows) for table, rows in record.covered.items()})
+    body = pack(record)
+    at = listing.read_at_us
+    return (LISTING, test_id, None, None, None, at, len(body), rows.decode(), body, run_id)
+
+
+def _look_row(look: Looked, run_id: str) -> _Row:
+    verified = look.verdict is not None and look.verdict.verified
+    total = look.verdict.seen if look.verdict else None
+    body = pack_proofs(look.listing)
+    rows = None if total is None else str(total)
+    at = look.looked_at_us
+    outcome = look.verdict.outcome.value if look.verdict else _FAILED
+    return (VERIFIED, look.test_id, None, outcome, int(verified), at, len(body), rows, body, run_id)
+
+
+def _removed_row(test_id: str, session_id: str, run_id: str) -> _Row:
+    return (REMOVED, test_id, session_id, None, None, None, None, None, None, run_id)
+
+
+def read(path: Path, pipeline: str) -> CommitRead:
+    """Read a commit; raises LakeError if it cannot be read or is another pipeline's."""
+    try:
+        table = pq.read_table(path, partitioning=None)
+        place = table.schema.get_field_index("fetched_at")
+        table = table.set_column(place, "fetched_at", table["fetched_at"].cast(pa.int64()))
+        told = msgspec.json.decode((table.schema.metadata or {})[_METADATA], type=_Told)
+    except (OSError, pa.ArrowException, KeyError, msgspec.DecodeError) as error:
+        raise LakeError(
+            "A commit of the lake cannot be read.",
+            where=str(path),
+            advice="Restore the `_etl` folder from a backup; nothing was changed.",
+        ) from error
+    if told.pipeline.lower() != pipeline.lower():
+        raise LakeError(
+            f"A commit says that it is of pipeline {told.pipeline!r}.",
+            where=str(path),
+            advice="Commits are not to be moved between pipelines; restore the `_etl` folder.",
+        )
+    return _understood(told, table.to_pylist())
+
+
+def _understood(told: _Told, rows: list[dict[str, object]]) -> CommitRead:
+    records: dict[str, Record] = {}
+    proofs: dict[str, bytes] = {}
+    identities: set[Identity] = set()
+    verdicts: dict[str, Verdict] = {}
+    for row in rows:
+        endpoint, test_id, body = str(row["endpoint"]), str(row["test_id"]), row["body"]
+        if endpoint == LISTING and isinstance(body, bytes):
+            records[test_id] = unpack(body)
+        elif endpoint == VERIFIED and isinstance(body, bytes):
+            proofs[test_id] = body
+            verdicts[test_id] = _verdict(row)
+        elif endpoint != REMOVED:
+            identities.add(_identity(row))
+    return CommitRead(
+        batch=told.batch,
+        files=[File(file.path, told.batch, file.rows, file.bytes) for file in told.files],
+        replaces=told.replaces,
+        identities=frozenset(identities),
+        records=records,
+        proofs=proofs,
+        verdicts=verdicts,
+        test_ids=frozenset(str(row["test_id"]) for row in rows if row["test_id"] is not None),
+        notes=told.notes,
+    )
+
+
+def _verdict(row: Mapping[str, object]) -> Verdict:
+    """Return how a look ended; one that failed counts as unsteady: it is looked at again."""
+    told = str(row["object_id"])
+    outcome = Outcome(told) if told in set(Outcome) else Outcome.UNSTEADY
+    seen = int(str(row["rows"] or 0))
+    return Verdict(outcome, seen, seen if outcome is Outcome.VERIFIED else None)
+
+
+def _identity(row: Mapping[str, object]) -> Identity:
+    def text(name: str) -> str | None:
+        value = row[name]
+        return None if value is None else str(value)
+
+    return (
+        str(row["endpoint"]),
+        text("test_id"),
+        text("session_id"),
+        text("object_id"),
+        int(str(row["fetched_at"] or 0)),
+    )
+
+
+def adopted(record: Record, proofs: bytes) -> Record:
+    """Return a record with the proof times of a later look that left it unchanged."""
+    return Record(with_proofs(record.listing, proofs), record.covered, record.removed)

@@ -1,0 +1,355 @@
+"""Takes kept answers, makes their rows, and lands them batch by batch.
+
+A batch is whole frames of the inbox, rendered into every table that they feed. Its one
+commit point is the commit's file in the lake; the ledger is marked after it.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pyarrow as pa
+from anyio import CancelScope, to_thread
+
+from etl.client.values import Answer, Fetched, UnreadableBodyError
+from etl.errors import AlreadyRunning
+from etl.lake import commits
+from etl.lake.batch import Batch, Shape, shape_of
+from etl.lake.commits import AnswerRow, Commit
+from etl.lake.local import LocalLake
+from etl.lake.partitions import Layout
+from etl.lake.scan import may_hold, rows_in, table_of
+from etl.ledger.records import Record
+from etl.ledger.store import Landed, Looked
+from etl.ledger.threaded import LedgerThread
+from etl.paging.values import Listing
+from etl.tables import rejects
+from etl.tables.registry import endpoints
+from etl.tables.values import RUN_COLUMNS, TIMESTAMP, AnyTable, Reject, Rows, key_hash, printable
+
+BATCH_ROWS: Final = 250_000
+BATCH_BYTES: Final = 96 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A frame of the inbox as it goes on to the lake: its number, answers and looks.
+
+    An answer whose content is None is read again, or rejected where that fails.
+    """
+
+    frame: int | None
+    items: Sequence[Fetched[Any] | Looked]
+
+
+@dataclass(slots=True)
+class Tally:
+    """What this run has landed so far."""
+
+    rows: Counter[str] = field(default_factory=Counter)
+    files: int = 0
+    bytes: int = 0
+    edited: Counter[str] = field(default_factory=Counter)
+    removed: Counter[str] = field(default_factory=Counter)
+    unknown_fields: Counter[str] = field(default_factory=Counter)
+    looks: dict[str, Looked] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LandingPlan:
+    """What a run's landing is about: where, which tables, under which layout and names."""
+
+    pipeline: str
+    run_id: str
+    tables: Sequence[AnyTable]
+    partition_by: tuple[str, ...]
+
+
+class Records:
+    """The records of the tests under way, loaded once and dropped when their look ends."""
+
+    def __init__(self, ledger: LedgerThread) -> None:
+        """Begin with none in memory."""
+        self._ledger = ledger
+        self._loaded: dict[str, Record] = {}
+
+    async def of(self, test_id: str) -> Record:
+        """Return a test's record, to be changed only by the landing."""
+        record = self._loaded.get(test_id)
+        if record is None:
+            found = await self._ledger.call(self._ledger.ledger.record, test_id)
+            record = self._loaded.setdefault(test_id, found)
+        return record
+
+    def drop(self, test_ids: Iterable[str]) -> None:
+        """Forget the records of tests whose look has ended and landed."""
+        for test_id in test_ids:
+            self._loaded.pop(test_id, None)
+
+
+class Landing:
+    """Gathers rows and lands them; owned by one task."""
+
+    def __init__(
+        self,
+        plan: LandingPlan,
+        lake: LocalLake,
+        ledger: LedgerThread,
+        records: Records,
+        first_batch: int,
+        notes: Callable[[], Mapping[str, str]],
+    ) -> None:
+        """Begin with an empty batch; `notes` are kept with each commit for a fresh machine."""
+        self.tally = Tally()
+        self._plan = plan
+        self._lake = lake
+        self._ledger = ledger
+        self._records = records
+        self._notes = notes
+        self._fed_by: dict[str, list[AnyTable]] = {}
+        self._shapes: dict[str, Shape] = {}
+        for table in plan.tables:
+            self._fed_by.setdefault(table.endpoint.name, []).append(table)
+            layout = Layout(table.name, plan.partition_by, table.dates)
+            self._shapes[table.name] = shape_of(layout, (*table.columns, *RUN_COLUMNS))
+        layout = Layout(rejects.NAME, plan.partition_by, None)
+        self._shapes[rejects.NAME] = shape_of(layout, (*rejects.COLUMNS, *RUN_COLUMNS))
+        self._begin(first_batch)
+
+    def _begin(self, number: int) -> None:
+        self._batch = Batch(self._lake, self._plan.pipeline, number)
+        self._frames: list[int] = []
+        self._answers: list[AnswerRow] = []
+        self._looks: dict[str, Looked] = {}
+        self._changed: set[str] = set()
+        self._newly_gone: dict[str, frozenset[int]] = {}
+        self._order: dict[str, int] = {}
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the batch has reached its target size."""
+        return self._batch.rows >= BATCH_ROWS or self._batch.bytes >= BATCH_BYTES
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to land."""
+        return not self._answers and not self._looks
+
+    async def add(self, kept: Kept) -> None:
+        """Render a frame's answers; writes row groups that have filled."""
+        if kept.frame is not None:
+            self._frames.append(kept.frame)
+        for item in kept.items:
+            if isinstance(item, Looked):
+                self._looks[item.test_id] = item
+            else:
+                record = await self._records.of(item.answer.test_id or "")
+                self._render(item, record)
+        if self._batch.has_full_row_group:
+            await to_thread.run_sync(self._batch.write_full)
+
+    def _render(self, fetched: Fetched[Any], record: Record) -> None:
+        answer = fetched.answer
+        made: dict[str, int] = {}
+        try:
+            content = fetched.content
+            if content is None:
+                content = endpoints()[answer.endpoint].decode(answer.body)
+        except UnreadableBodyError as error:
+            reject = Reject(str(error), printable(answer.body), answer.session_id)
+            made[rejects.NAME] = self._take_rejects(answer, [reject], record)
+            self._answers.append(AnswerRow(answer, made))
+            return
+        keeps_body = False
+        for table in self._fed_by.get(answer.endpoint, ()):
+            rows = table.rows_of(answer, content)
+            made[table.name] = self._take(table, answer, rows, record)
+            keeps_body = keeps_body or rows.keeps_body
+            self.tally.unknown_fields.update(rows.unknown_fields)
+            rejected = self._take_rejects(answer, rows.rejects, record)
+            if rejected:
+                made[rejects.NAME] = made.get(rejects.NAME, 0) + rejected
+        self._answers.append(AnswerRow(answer, made, keeps_body))
+
+    def _take(self, table: AnyTable, answer: Answer, rows: Rows, record: Record) -> int:
+        """Gather the rows that the lake does not have yet; return how many."""
+        covered = record.rows_of(table.name)
+        columns = rows.columns
+        extra = rows.extra
+        count = len(rows.keys)
+        if not covered.keys().isdisjoint(rows.keys) or len(set(rows.keys)) != count:
+            fresh = self._fresh(table.name, rows, covered)
+            count = len(fresh)
+            indices = pa.array(fresh, pa.int64())
+            columns = {name: column.take(indices) for name, column in columns.items()}
+            extra = None if extra is None else [extra[place] for place in fresh]
+        else:
+            covered.update(zip(rows.keys, rows.hashes, strict=True))
+        if count:
+            names = [column.name for column in table.columns]
+            self._gather(table.name, names, columns, extra, count, answer, rows.order)
+        return count
+
+    def _fresh(self, table: str, rows: Rows, covered: dict[int, int]) -> list[int]:
+        """Return the places of rows not landed; note those that the API now answers anew."""
+        fresh = []
+        for place, (key, value) in enumerate(zip(rows.keys, rows.hashes, strict=True)):
+            landed = covered.get(key)
+            if landed is None:
+                fresh.append(place)
+            elif landed != value:
+                self.tally.edited[table] += 1
+            covered[key] = value
+        return fresh
+
+    def _take_rejects(self, answer: Answer, found: Sequence[Reject], record: Record) -> int:
+        covered = record.rows_of(rejects.NAME) if found else {}
+        fresh = {reject.key: reject for reject in found if reject.key not in covered}
+        if not fresh:
+            return 0
+        covered.update(dict.fromkeys(fresh, 0))
+        rejected = list(fresh.values())
+        columns = {
+            "endpoint": pa.array([answer.endpoint] * len(rejected), pa.string()),
+            "session_id": pa.array([reject.session_id for reject in rejected], pa.string()),
+            "reason": pa.array([reject.reason for reject in rejected], pa.string()),
+            "body": pa.array([reject.body for reject in rejected], pa.string()),
+        }
+        names = [column.name for column in rejects.COLUMNS]
+        self._gather(rejects.NAME, names, columns, None, len(rejected), answer, 0)
+        return len(rejected)
+
+    def _gather(
+        self,
+        table: str,
+        names: Sequence[str],
+        columns: Mapping[str, pa.Array],
+        extra: Sequence[str | None] | None,
+        count: int,
+        answer: Answer,
+        order: int,
+    ) -> None:
+        """Add rows to the batch, with the columns that they share."""
+        shared = {
+            "test_id": pa.repeat(pa.scalar(answer.test_id, pa.string()), count),
+            "_run_id": pa.repeat(self._plan.run_id, count),
+            "_fetched_at": pa.repeat(pa.scalar(answer.fetched_at_us, TIMESTAMP), count),
+            "_extra": pa.nulls(count, pa.string())
+            if extra is None
+            else pa.array(extra, pa.string()),
+        }
+        all_names = [*names, *(column.name for column in RUN_COLUMNS)]
+        arrays = [columns[name] if name in columns else shared[name] for name in all_names]
+        test_id = answer.test_id or ""
+        self._changed.add(test_id)
+        place = (self._order.setdefault(test_id, len(self._order)), order)
+        rows = pa.RecordBatch.from_arrays(arrays, names=all_names)
+        self._batch.add(self._shapes[table], rows, place)
+        self.tally.rows[table] += count
+
+    async def close_batch(self) -> None:
+        """Land what has been gathered: files, commit, ledger; then begin the next batch.
+
+        Raises AlreadyRunning if another writer has taken the batch's number: then
+        nothing of ours is left in the lake, and all answers are still in the inbox.
+        """
+        if self.is_empty:
+            return
+        with CancelScope(shield=True):
+            records = await self._settled()
+            landed = await to_thread.run_sync(self._land, records)
+            await self._ledger.call(self._ledger.ledger.land, landed)
+        self.tally.looks.update(self._looks)
+        self.tally.files += len(landed.files)
+        self.tally.bytes += sum(file.bytes for file in landed.files)
+        self._records.drop(
+            test for test, look in self._looks.items() if look.verdict or look.failed
+        )
+        self._begin(landed.batch + 1)
+
+    async def _settled(self) -> dict[str, Record]:
+        """Bring the records of the batch's tests up to date; return them by test.
+
+        What only says when a test was proved again is not a change: see `_land`.
+        """
+        records = {}
+        for test_id in self._changed | self._looks.keys():
+            record = await self._records.of(test_id)
+            look = self._looks.get(test_id)
+            if look is not None and look.failed is None:
+                before, record.listing = record.listing, look.listing
+                gone = _gone(record) if look.verdict and look.verdict.verified else record.removed
+                if _differ(before, record.listing) or gone != record.removed:
+                    self._changed.add(test_id)
+                self._newly_gone[test_id] = gone - record.removed
+                record.removed = gone
+            records[test_id] = record
+        return records
+
+    def _land(self, records: Mapping[str, Record]) -> Landed:
+        """Write, publish and commit the batch; blocks."""
+        batch, pipeline = self._batch, self._plan.pipeline
+        try:
+            files = batch.finish()
+            self._lake.publish([file.path for file in files])
+            commit = Commit(
+                pipeline=pipeline,
+                batch=batch.number,
+                run_id=self._plan.run_id,
+                files=files,
+                answers=self._answers,
+                records={test: records[test] for test in sorted(self._changed)},
+                looks=[look for look in self._looks.values() if look.verdict or look.failed],
+                removed=self._removed_sessions(),
+                notes=self._notes(),
+            )
+            committed = self._lake.commit(pipeline, batch.number, commits.encode(commit))
+        except BaseException:
+            if batch.number not in self._lake.commits(pipeline):
+                batch.abandon()
+            raise
+        if not committed:
+            batch.abandon()
+            raise AlreadyRunning(
+                f"Another writer has landed batch {batch.number} of pipeline {pipeline!r}.",
+                where=str(self._lake.root),
+                advice="Nothing of this run's batch is left in the lake; its answers are kept. "
+                "Run again when the other run has ended.",
+            )
+        return Landed(
+            batch=batch.number,
+            files=files,
+            records=records,
+            looks=list(self._looks.values()),
+            frames=self._frames,
+        )
+
+    def _removed_sessions(self) -> list[tuple[str, str]]:
+        """Look up the ids of sessions that are listed no more: rare, so read from the files."""
+        gone = {test: keys for test, keys in self._newly_gone.items() if keys}
+        found: dict[tuple[str, str], None] = {}
+        for path in self._lake.data_files() if gone else ():
+            if table_of(path) == _LISTED and path.endswith(".parquet") and may_hold(path, gone):
+                for test_id, (session_id,) in rows_in(self._lake, path, ["session_id"]):
+                    if key_hash([session_id]) in gone.get(test_id, ()):
+                        found[test_id, str(session_id)] = None
+        self.tally.removed.update(test_id for test_id, _ in found)
+        return list(found)
+
+
+_LISTED: Final = "sessions"
+
+
+def _gone(record: Record) -> frozenset[int]:
+    """Return the landed sessions that a proved listing does not show."""
+    return frozenset(record.rows_of(_LISTED).keys() - set(record.listing.ids))
+
+
+def _differ(before: Listing, after: Listing) -> bool:
+    return (before.ids, before.whole, before.total, before.doubt) != (
+        after.ids,
+        after.whole,
+        after.total,
+        after.doubt,
+    )

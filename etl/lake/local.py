@@ -1,0 +1,251 @@
+"""A lake on a disk: atomic by rename and link, durable by fsync.
+
+Whoever reads while we write sees a file whole or not at all. The order is: write under
+hidden names, sync the files side by side, rename them, sync the folders, commit.
+"""
+
+import errno
+import json
+import os
+import secrets
+from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from etl.errors import LakeError
+from etl.lake.names import commit_name, hidden_name, read_commit_name
+from etl.ledger.locks import held
+
+_RECORD: Final = "_etl"
+_SYNCS_AT_ONCE: Final = 8
+
+
+class LocalLake:
+    """The files of a lake under one folder. Its methods block; paths are relative, POSIX."""
+
+    land_every_seconds: Final = 1800.0
+
+    def __init__(self, root: Path) -> None:
+        """Name the lake's folder; nothing is read or made yet."""
+        self.root = root
+
+    @contextmanager
+    def locked(self, pipeline: str) -> Iterator[None]:
+        """Hold the pipeline's lock in this lake. Raises AlreadyRunning."""
+        with _disk_errors(self.root):
+            self._make_folder(self.root / _RECORD)
+        with held(self.root / _RECORD / f"lock-{pipeline}", f"pipeline {pipeline!r} in this lake"):
+            yield
+
+    def identity(self) -> str | None:
+        """Return the lake's random id, or None if it has none (yet)."""
+        with _disk_errors(self.root):
+            try:
+                told = json.loads((self.root / _RECORD / "lake.json").read_bytes())
+                return str(told["id"])
+            except FileNotFoundError:
+                return None
+            except (ValueError, KeyError, TypeError):
+                raise LakeError(
+                    "The lake's own record is damaged: lake.json cannot be read.",
+                    where=str(self.root / _RECORD / "lake.json"),
+                    advice="Restore the `_etl` folder from a backup, or start a new lake.",
+                ) from None
+
+    def found(self) -> str:
+        """Give a new lake its id, and return it."""
+        with _disk_errors(self.root):
+            record = self.root / _RECORD
+            self._make_folder(record)
+            content = json.dumps({"id": secrets.token_hex(16), "version": 1}) + "\n"
+            self._create(record / "lake.json", content.encode())
+        return self.identity() or ""
+
+    def commits(self, pipeline: str) -> list[int]:
+        """Return the numbers of a pipeline's commits, ascending."""
+        with _disk_errors(self.root):
+            folder = self._commits_folder(pipeline)
+            names = os.listdir(folder) if folder.is_dir() else []
+        numbers = (read_commit_name(name) for name in names)
+        return sorted(number for number in numbers if number is not None)
+
+    def pipelines(self) -> list[str]:
+        """Return the names of the pipelines that have committed to this lake."""
+        with _disk_errors(self.root):
+            folder = self.root / _RECORD / "answers"
+            names = os.listdir(folder) if folder.is_dir() else []
+        return sorted(name.removeprefix("pipeline=") for name in names if "=" in name)
+
+    def commit_path(self, pipeline: str, batch: int) -> Path:
+        """Return where a commit lies."""
+        return self._commits_folder(pipeline) / commit_name(batch)
+
+    def data_files(self) -> dict[str, int]:
+        """Return all files under the tables' folders with their sizes, hidden ones too."""
+        with _disk_errors(self.root):
+            if not self.root.is_dir():
+                return {}
+            return dict(self._walk(self.root, ""))
+
+    def _walk(self, folder: Path, prefix: str) -> Iterator[tuple[str, int]]:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    if not entry.name.startswith(("_", ".")):
+                        yield from self._walk(Path(entry.path), f"{prefix}{entry.name}/")
+                elif prefix and entry.is_file(follow_symlinks=False):
+                    yield f"{prefix}{entry.name}", entry.stat(follow_symlinks=False).st_size
+
+    def unfinished(self, path: str) -> Path:
+        """Make the folders of a new data file and return its hidden place."""
+        final = PurePosixPath(path)
+        with _disk_errors(self.root):
+            folder = self.root
+            for part in final.parent.parts:
+                folder = folder / part
+                if folder.is_symlink():
+                    raise LakeError(
+                        "A folder of the lake is a symbolic link; etl does not follow it.",
+                        where=str(folder),
+                        advice="Replace the link by a folder, or move the whole lake.",
+                    )
+            self._make_folder(folder)
+        return folder / hidden_name(final.name)
+
+    def publish(self, paths: Collection[str]) -> None:
+        """Give data files their final names, durably and all together."""
+        hidden = {path: self._hidden(path) for path in paths}
+        with _disk_errors(self.root), ThreadPoolExecutor(_SYNCS_AT_ONCE) as pool:
+            mode = self._mode(0o666)
+            for place in hidden.values():
+                place.chmod(mode)
+            list(pool.map(_sync, hidden.values()))
+            for path, place in hidden.items():
+                place.rename(self.root / path)
+            list(pool.map(_sync, self._folders_of(paths)))
+
+    def commit(self, pipeline: str, batch: int, content: bytes) -> bool:
+        """Create a commit, durably; return False if another writer already has."""
+        with _disk_errors(self.root):
+            folder = self._commits_folder(pipeline)
+            made = not folder.is_dir()
+            self._make_folder(folder)
+            created = self._create(folder / commit_name(batch), content)
+            if made:
+                for parent in (folder.parent, folder.parent.parent, self.root, self.root.parent):
+                    _sync(parent)
+        return created
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Remove data files, under their final or hidden names; gone already is fine."""
+        with _disk_errors(self.root):
+            for path in paths:
+                (self.root / path).unlink(missing_ok=True)
+                self._hidden(path).unlink(missing_ok=True)
+
+    def put_aside(self, path: str) -> str:
+        """Move a damaged file out of readers' sight, and return where it is now."""
+        aside = f"{_RECORD}/damaged/{path.replace('/', '~')}"
+        with _disk_errors(self.root):
+            self._make_folder((self.root / aside).parent)
+            (self.root / path).rename(self.root / aside)
+            _sync((self.root / path).parent)
+        return aside
+
+    def probe(self) -> None:
+        """Write and remove a file as a landing would; raises LakeError where it could not."""
+        path = f"{_RECORD}/probe-{secrets.token_hex(4)}.parquet"
+        with _disk_errors(self.root):
+            self._make_folder(self.root / _RECORD)
+            try:
+                if not self._create(self.root / path, b"probe"):
+                    raise LakeError("A new file could not be created.", where=str(self.root))
+            finally:
+                (self.root / path).unlink(missing_ok=True)
+
+    def _commits_folder(self, pipeline: str) -> Path:
+        return self.root / _RECORD / "answers" / f"pipeline={pipeline}"
+
+    def _hidden(self, path: str) -> Path:
+        final = self.root / path
+        return final.with_name(hidden_name(final.name))
+
+    def _folders_of(self, paths: Collection[str]) -> list[Path]:
+        """Return every folder above these files up to the one that holds the lake."""
+        folders = {self.root, self.root.parent}
+        for path in paths:
+            folders.update(self.root / parent for parent in PurePosixPath(path).parents)
+        return sorted(folders, reverse=True)
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make a folder and its parents; within the lake with the mode of its root."""
+        if folder.is_dir():
+            return
+        if not self.root.is_dir():
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = self._mode(0o777)
+        missing = [
+            parent for parent in (folder, *folder.parents) if self.root in parent.parents
+        ]
+        for parent in reversed(missing):
+            if not parent.is_dir():
+                parent.mkdir(exist_ok=True)
+                parent.chmod(mode)
+
+    def _mode(self, within: int) -> int:
+        """Return the root's mode as far as `within` goes: it says who may read the lake."""
+        return self.root.stat().st_mode & within
+
+    def _create(self, path: Path, content: bytes) -> bool:
+        """Create a file that must not exist yet, whole and durable; False if it does."""
+        hidden = path.with_name(f".{path.name}.{secrets.token_hex(4)}.unfinished")
+        try:
+            with hidden.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fchmod(file.fileno(), self._mode(0o666))
+                os.fsync(file.fileno())
+            try:
+                os.link(hidden, path)
+            except FileExistsError:
+                return False
+            finally:
+                hidden.unlink()
+        except BaseException:
+            hidden.unlink(missing_ok=True)
+            raise
+        _sync(path.parent)
+        return True
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+_ADVICE: Final = {
+    errno.ENOSPC: "The disk is full: free some space and run again; nothing that landed is lost.",
+    errno.EDQUOT: "The quota is used up: free some space and run again; nothing is lost.",
+    errno.EROFS: "The disk is mounted read-only: mount it read-write and run again.",
+    errno.EACCES: "Check that this user may write there.",
+    errno.EPERM: "Check that this user may write there, and that the file system has hard links.",
+    errno.EOPNOTSUPP: "The lake needs a file system with hard links.",
+}
+
+
+@contextmanager
+def _disk_errors(root: Path) -> Iterator[None]:
+    """Turn the system's errors into ours, in one place."""
+    try:
+        yield
+    except OSError as error:
+        raise LakeError(
+            f"The lake could not be written or read: {error.strerror or error}.",
+            where=str(error.filename or root),
+            advice=_ADVICE.get(error.errno or 0, "Check the disk and run again."),
+        ) from error

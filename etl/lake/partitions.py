@@ -1,0 +1,72 @@
+"""Decides which folder a row belongs to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from etl.lake.names import partition_folder
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a table is partitioned: its folder, and the partition columns that it has.
+
+    `dates` are the table's columns that `start_…` and `finish_…` read. A partition
+    column that the table has as well is in the path, and left out of the file.
+    """
+
+    table: str
+    partition_by: tuple[str, ...]
+    dates: tuple[str, str] | None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The partition columns in order, less those that the table cannot tell."""
+        return tuple(
+            column for column in self.partition_by if column == "test_id" or self.dates is not None
+        )
+
+    def split(self, rows: pa.RecordBatch) -> list[tuple[str, pa.RecordBatch]]:
+        """Return the rows of each folder, in the order served, without the path's columns."""
+        if not self.columns or self.columns == ("test_id",):
+            return [(self._folder((self._test_id(rows),)), self._kept(rows))]
+        values = [self._values(rows, column) for column in self.columns]
+        places: dict[tuple[str | None, ...], list[int]] = {}
+        for place, key in enumerate(zip(*values, strict=True)):
+            places.setdefault(key, []).append(place)
+        if len(places) == 1:
+            return [(self._folder(key), self._kept(rows)) for key in places]
+        return [
+            (self._folder(key), self._kept(rows.take(pa.array(indices, pa.int64()))))
+            for key, indices in places.items()
+        ]
+
+    def schema(self, schema: pa.Schema) -> pa.Schema:
+        """Return the schema of the table's files: without the columns in the path."""
+        return pa.schema([field for field in schema if field.name not in self.columns])
+
+    def _test_id(self, rows: pa.RecordBatch) -> str | None:
+        value: str | None = rows.column("test_id")[0].as_py()
+        return value
+
+    def _folder(self, values: Sequence[str | None]) -> str:
+        folders = [
+            partition_folder(column, value)
+            for column, value in zip(self.columns, values, strict=False)
+        ]
+        return "/".join((self.table, *folders))
+
+    def _kept(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        return rows.select([name for name in rows.schema.names if name not in self.columns])
+
+    def _values(self, rows: pa.RecordBatch, column: str) -> list[str | None]:
+        if column == "test_id" or self.dates is None:
+            values: list[str | None] = rows.column("test_id").to_pylist()
+            return values
+        start, finish = self.dates
+        times = rows.column(start if column.startswith("start") else finish)
+        form = "%Y-%m-%d" if column.endswith("date") else "%Y-%m"
+        texts: list[str | None] = pc.strftime(times, format=form).to_pylist()
+        return texts

@@ -1,0 +1,48 @@
+"""Reads back which rows a lake's data files hold, where its record is not enough."""
+
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import PurePosixPath
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from etl.lake.local import LocalLake
+from etl.lake.names import partition_value
+
+
+def table_of(path: str) -> str:
+    """Return the table that a data file's path belongs to."""
+    return PurePosixPath(path).parts[0]
+
+
+def may_hold(path: str, test_ids: Collection[str]) -> bool:
+    """Say whether a file's path leaves room for rows of these tests."""
+    test_id = dict(_partitions(path)).get("test_id")
+    return test_id is None or test_id in test_ids
+
+
+def rows_in(
+    lake: LocalLake, path: str, columns: Sequence[str]
+) -> Iterator[tuple[str, tuple[object, ...]]]:
+    """Yield the test id and the values of `columns` of each row of a file.
+
+    Raises ValueError if the file cannot be read as Parquet with these columns.
+    """
+    in_path = dict(_partitions(path))
+    wanted = list(dict.fromkeys([*columns, "test_id"]))
+    try:
+        with pq.ParquetFile(lake.root / path) as file:
+            names = [name for name in wanted if name in file.schema_arrow.names]
+            for batch in file.iter_batches(columns=names):
+                count = batch.num_rows
+                read = {name: batch.column(name).to_pylist() for name in names}
+                for name in set(wanted) - read.keys():
+                    read[name] = [in_path.get(name)] * count
+                keys = zip(*(read[name] for name in columns), strict=True)
+                yield from zip(map(str, read["test_id"]), keys, strict=True)
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"{path} cannot be read") from error
+
+
+def _partitions(path: str) -> Iterator[tuple[str, str | None]]:
+    return (partition_value(folder) for folder in PurePosixPath(path).parts[1:-1] if "=" in folder)

@@ -1,0 +1,61 @@
+"""Keeps two processes apart: an OS lock that dies with its holder, however it dies."""
+
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from etl.errors import AlreadyRunning, StateError
+
+
+@contextmanager
+def held(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock in file `path` for as long as the block runs.
+
+    `what` names what is locked. Raises AlreadyRunning, which says who holds it and
+    since when; StateError if the file cannot be written. The file stays behind: it is
+    the lock on it that counts, so a dead process or a reused pid holds nothing.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StateError(
+            f"The lock file cannot be opened: {error.strerror}.",
+            where=str(path),
+            advice="Check who owns the folder and whether the disk is mounted read-write.",
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AlreadyRunning(
+                f"Another run holds {what}: {_holder(descriptor)}.",
+                where=str(path),
+                advice="Wait for it to end, or pass --wait-for-lock 10m.",
+            ) from None
+        _sign(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sign(descriptor: int) -> None:
+    holder = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, json.dumps(holder).encode(), 0)
+
+
+def _holder(descriptor: int) -> str:
+    try:
+        holder = json.loads(os.pread(descriptor, 4096, 0))
+        return f"process {holder['pid']} on {holder['host']}, since {holder['since']}"
+    except (ValueError, KeyError, TypeError):
+        return "a process that has not signed yet"

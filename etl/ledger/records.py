@@ -1,0 +1,124 @@
+"""What is known of a test: its listing, and the rows of it that are in the lake.
+
+One packed form serves the ledger and the lake's own record, so that a machine which
+has lost its state knows from the lake all that the ledger knew.
+"""
+
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import Final
+
+import msgspec
+
+from etl.paging.values import Listing, Outcome
+
+_VERSION: Final = 1
+
+
+@dataclass(slots=True)
+class Record:
+    """A test's listing, and the rows that have landed.
+
+    `covered` holds, for each table, the hash of each landed row by the hash of its key.
+    `removed` are keys that landed, and that a proved listing no longer shows.
+    """
+
+    listing: Listing = field(default_factory=Listing)
+    covered: dict[str, dict[int, int]] = field(default_factory=dict)
+    removed: frozenset[int] = frozenset()
+
+    def rows_of(self, table: str) -> dict[int, int]:
+        """Return the landed rows of a table, to be read and added to."""
+        return self.covered.setdefault(table, {})
+
+
+class _Packed(msgspec.Struct, array_like=True):
+    version: int
+    ids: bytes
+    proofs: list[tuple[int, int]]
+    whole: bool
+    total: int | None
+    read_at_us: int
+    doubt: Outcome | None
+    covered: dict[str, tuple[bytes, bytes]]
+    removed: bytes
+
+
+def pack(record: Record) -> bytes:
+    """Return a record as bytes: 8 for each id, 16 for each landed row."""
+    listing = record.listing
+    return msgspec.msgpack.encode(
+        _Packed(
+            version=_VERSION,
+            ids=_bytes(listing.ids),
+            proofs=_runs(listing.proved_at_us),
+            whole=listing.whole,
+            total=listing.total,
+            read_at_us=listing.read_at_us,
+            doubt=listing.doubt,
+            covered={
+                table: (_bytes(rows.keys()), _bytes(rows.values()))
+                for table, rows in record.covered.items()
+            },
+            removed=_bytes(record.removed),
+        )
+    )
+
+
+def unpack(packed: bytes) -> Record:
+    """Return the record; raises ValueError if the bytes are none."""
+    try:
+        told = msgspec.msgpack.decode(packed, type=_Packed)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"not a record: {error}") from None
+    if told.version != _VERSION:
+        raise ValueError(f"a record of version {told.version}, not {_VERSION}")
+    return Record(
+        listing=Listing(
+            ids=_numbers(told.ids),
+            proved_at_us=_spread(told.proofs),
+            whole=told.whole,
+            total=told.total,
+            read_at_us=told.read_at_us,
+            doubt=told.doubt,
+        ),
+        covered={
+            table: dict(zip(_numbers(keys), _numbers(hashes), strict=True))
+            for table, (keys, hashes) in told.covered.items()
+        },
+        removed=frozenset(_numbers(told.removed)),
+    )
+
+
+def pack_proofs(listing: Listing) -> bytes:
+    """Return when each stretch of a listing was last proved: small, for every look."""
+    return msgspec.msgpack.encode((listing.read_at_us, _runs(listing.proved_at_us)))
+
+
+def with_proofs(listing: Listing, packed: bytes) -> Listing:
+    """Return the listing with the times of a later look that found it unchanged."""
+    read_at_us, runs = msgspec.msgpack.decode(packed, type=tuple[int, list[tuple[int, int]]])
+    proved_at_us = _spread(runs)
+    if len(proved_at_us) != len(listing.ids):
+        return listing
+    return replace(listing, proved_at_us=proved_at_us, read_at_us=read_at_us)
+
+
+def _runs(times: Iterable[int]) -> list[tuple[int, int]]:
+    return [(sum(1 for _ in run), at) for at, run in groupby(times)]
+
+
+def _spread(runs: Iterable[tuple[int, int]]) -> tuple[int, ...]:
+    return tuple(at for count, at in runs for _ in range(count))
+
+
+def _bytes(numbers: Iterable[int]) -> bytes:
+    return array("Q", numbers).tobytes()
+
+
+def _numbers(packed: bytes) -> tuple[int, ...]:
+    numbers = array("Q")
+    numbers.frombytes(packed)
+    return tuple(numbers)

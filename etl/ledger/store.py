@@ -1,0 +1,438 @@
+"""The ledger: one SQLite file a pipeline, WAL, every commit synced.
+
+Its methods block, so callers run them in a thread; one call at a time, in any thread.
+"""
+
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+
+from etl.client.values import Answer
+from etl.errors import EtlError, StateError
+from etl.ledger import frames
+from etl.ledger.locks import held
+from etl.ledger.records import Record, pack, unpack
+from etl.ledger.schema import MIGRATIONS, VERSION
+from etl.paging.values import Listing, Verdict
+
+ROUND_LIFE_US: Final = 12 * 3600 * 1_000_000
+"""A round left open is gone on with for 12 hours; after that a new one begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A data file that a commit names: its path in the lake, rows and bytes."""
+
+    path: str
+    batch: int
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A test's listing to look at, and what earlier tries came to."""
+
+    test_id: str
+    attempts: int = 0
+    not_before_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A look at a test's listing: what is known now and, once it has ended, the verdict.
+
+    `failed` says why a look could not be made at all; then there is no verdict.
+    """
+
+    test_id: str
+    listing: Listing
+    verdict: Verdict | None = None
+    looked_at_us: int = 0
+    failed: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """What one commit of the lake means for the ledger, marked in one transaction.
+
+    `batch` is None where the lake was found changed without a commit of ours.
+    """
+
+    batch: int | None
+    files: Sequence[File] = ()
+    replaced: Collection[str] = ()
+    records: Mapping[str, Record] = field(default_factory=dict)
+    looks: Sequence[Looked] = ()
+    frames: Sequence[int] = ()
+
+
+@contextmanager
+def open_ledger(state_dir: Path, pipeline: str) -> Iterator["Ledger"]:
+    """Open a pipeline's ledger for writing, alone, and close it on every way out.
+
+    A file that is no ledger any more is set aside: the lake knows what has landed.
+    Raises AlreadyRunning, and StateError if the state cannot be read or written or
+    comes from a newer version.
+    """
+    path = state_dir / f"{pipeline}.sqlite"
+    make_state_dir(state_dir)
+    with held(state_dir / f"{pipeline}.lock", f"pipeline {pipeline!r}"):
+        ledger = _opened(path)
+        try:
+            yield ledger
+        finally:
+            ledger.close()
+
+
+def make_state_dir(state_dir: Path) -> None:
+    """Make the state directory, open to its owner alone."""
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateError(
+            f"The state directory cannot be made: {error.strerror}.",
+            where=str(state_dir),
+            advice="Point ETL_STATE_DIR to a folder that this user may write.",
+        ) from error
+
+
+def _opened(path: Path) -> "Ledger":
+    refuse_network_file_system(path.parent)
+    try:
+        return Ledger(path)
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError) or not path.exists():
+            raise _state_error(error, path) from error
+        aside = _set_aside(path)
+        ledger = Ledger(path)
+        ledger.set_aside = aside
+        return ledger
+
+
+def _set_aside(path: Path) -> Path:
+    """Rename a file that is no ledger, and what SQLite keeps beside it."""
+    for number in range(1, 1_000):
+        aside = path.with_name(f"{path.name}.unreadable-{number}")
+        if not aside.exists():
+            break
+    path.rename(aside)
+    for suffix in ("-wal", "-shm"):
+        beside = path.with_name(path.name + suffix)
+        if beside.exists():
+            beside.rename(aside.with_name(aside.name + suffix))
+    return aside
+
+
+class Ledger:
+    """What one machine needs to go on: work, answers not landed, records of the landed."""
+
+    def __init__(self, path: Path) -> None:
+        """Open and migrate the file; raises sqlite3.Error if that cannot be."""
+        self.path = path
+        self.set_aside: Path | None = None
+        path.touch(mode=0o600)
+        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        try:
+            self._prepare()
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _prepare(self) -> None:
+        run = self._database.execute
+        run("PRAGMA page_size = 16384")
+        run("PRAGMA journal_mode = WAL")
+        run("PRAGMA synchronous = FULL")
+        run("PRAGMA journal_size_limit = 67108864")
+        # After a failed fsync nothing but what a checkpoint carries over is to be believed.
+        run("PRAGMA wal_checkpoint(TRUNCATE)")
+        (version,) = run("PRAGMA user_version").fetchone()
+        if version > VERSION:
+            raise StateError(
+                f"The state was written by a newer version of etl (schema {version}, "
+                f"this one knows {VERSION}).",
+                where=str(self.path),
+                advice="Run that version, or move the file away: the lake knows what has landed.",
+            )
+        for step, statements in enumerate(MIGRATIONS[version:], start=version + 1):
+            self._database.executescript(
+                f"BEGIN; {statements} PRAGMA user_version = {step}; COMMIT;"
+            )
+        run("SELECT count(*) FROM records, inbox").fetchone()
+
+    def close(self) -> None:
+        """Commit what was kept and close the file."""
+        try:
+            with self._errors():
+                self.commit()
+        finally:
+            self._database.close()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn SQLite's errors into ours, in one place."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _state_error(error, self.path) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._errors():
+            if not self._database.in_transaction:
+                self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database
+            except BaseException:
+                self._database.rollback()
+                raise
+            self._database.execute("COMMIT")
+
+    def note(self, name: str) -> str | None:
+        """Return a note kept under this name, or None."""
+        with self._errors():
+            row = self._database.execute(
+                "SELECT value FROM meta WHERE name = ?", (name,)
+            ).fetchone()
+        return None if row is None else str(row[0])
+
+    def keep_note(self, name: str, value: str) -> None:
+        """Keep a note under this name."""
+        with self._transaction() as database:
+            database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+    def keep(self, answers: Sequence[Answer]) -> int:
+        """Put a frame of answers into the inbox and return its number.
+
+        It is durable after the next `commit`, or the next transaction of any kind.
+        """
+        heads, length, bodies = frames.pack(answers)
+        with self._errors():
+            if not self._database.in_transaction:
+                self._database.execute("BEGIN IMMEDIATE")
+            added = self._database.execute(
+                "INSERT INTO inbox (heads, length, bodies) VALUES (?, ?, ?)",
+                (heads, length, bodies),
+            )
+        return int(added.lastrowid or 0)
+
+    def commit(self) -> None:
+        """Make what was kept durable."""
+        with self._errors():
+            if self._database.in_transaction:
+                self._database.execute("COMMIT")
+
+    def inbox(self) -> Iterator[tuple[int, list[Answer]]]:
+        """Yield the frames that have not landed, in the order in which they were kept."""
+        with self._errors():
+            numbers = [
+                number for (number,) in self._database.execute("SELECT frame FROM inbox ORDER BY 1")
+            ]
+            for number in numbers:
+                heads, length, bodies = self._database.execute(
+                    "SELECT heads, length, bodies FROM inbox WHERE frame = ?", (number,)
+                ).fetchone()
+                yield number, frames.unpack(heads, length, bodies)
+
+    def record(self, test_id: str) -> Record:
+        """Return what is known of a test; an empty record if nothing is."""
+        with self._errors():
+            row = self._database.execute(
+                "SELECT length, record FROM records WHERE test_id = ?", (test_id,)
+            ).fetchone()
+        if row is None:
+            return Record()
+        return unpack(pa.Codec("zstd").decompress(row[1], row[0], asbytes=True))
+
+    def tests_known(self) -> list[str]:
+        """Return the tests of which something is known."""
+        with self._errors():
+            return [test for (test,) in self._database.execute("SELECT test_id FROM records")]
+
+    def land(self, landed: Landed) -> None:
+        """Mark a commit of the lake: its rows are covered, its answers leave the inbox."""
+        with self._transaction() as database:
+            if landed.batch is not None:
+                database.execute("INSERT OR IGNORE INTO commits VALUES (?)", (landed.batch,))
+            database.executemany(
+                "DELETE FROM files WHERE path = ?", [(path,) for path in landed.replaced]
+            )
+            database.executemany(
+                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)",
+                [(file.path, file.batch, file.rows, file.bytes) for file in landed.files],
+            )
+            for test_id, record in landed.records.items():
+                _put_record(database, test_id, record)
+            for look in landed.looks:
+                _put_look(database, look)
+            database.executemany(
+                "DELETE FROM inbox WHERE frame = ?", [(frame,) for frame in landed.frames]
+            )
+
+    def put_records(self, records: Mapping[str, Record]) -> None:
+        """Replace what is known of these tests."""
+        with self._transaction() as database:
+            for test_id, record in records.items():
+                _put_record(database, test_id, record)
+
+    def commits_known(self) -> set[int]:
+        """Return the numbers of the commits that this ledger has marked or adopted."""
+        with self._errors():
+            return {batch for (batch,) in self._database.execute("SELECT batch FROM commits")}
+
+    def files(self) -> dict[str, File]:
+        """Return the data files that commits name, by their path in the lake."""
+        with self._errors():
+            found = self._database.execute("SELECT path, batch, rows, bytes FROM files")
+            return {row[0]: File(*row) for row in found}
+
+    def forget_lake(self) -> None:
+        """Forget all that the lake is the record of; answers not landed stay."""
+        with self._transaction() as database:
+            for table in ("commits", "files", "records"):
+                database.execute(f"DELETE FROM {table}")  # noqa: S608 - names from above
+
+    def drop_from_inbox(self, landed: Collection[frames.Identity]) -> None:
+        """Delete answers that a commit holds, which another process or a dead one made."""
+        for number, answers in list(self.inbox()):
+            left = [answer for answer in answers if frames.identity(answer) not in landed]
+            if len(left) == len(answers):
+                continue
+            with self._transaction() as database:
+                database.execute("DELETE FROM inbox WHERE frame = ?", (number,))
+                if left:
+                    heads, length, bodies = frames.pack(left)
+                    database.execute(
+                        "INSERT INTO inbox VALUES (?, ?, ?, ?)", (number, heads, length, bodies)
+                    )
+
+    def begin_round(
+        self, endpoint: str, test_ids: Iterable[str], now_us: int, *, afresh: bool
+    ) -> list[Work]:
+        """Return the tests still to be looked at in this round, in the order given.
+
+        A round left open by a run that ended early is gone on with, unless it is older
+        than 12 hours or `afresh` asks for a new one.
+        """
+        wanted = list(dict.fromkeys(test_ids))
+        with self._transaction() as database:
+            known = dict(
+                database.execute("SELECT test_id, state FROM work WHERE endpoint = ?", (endpoint,))
+            )
+            began = database.execute("SELECT value FROM meta WHERE name = 'round'").fetchone()
+            left_open = any(known.get(test, "done") == "open" for test in wanted)
+            if afresh or not left_open or began is None or now_us - int(began[0]) > ROUND_LIFE_US:
+                database.execute("DELETE FROM work WHERE endpoint = ?", (endpoint,))
+                database.execute("INSERT OR REPLACE INTO meta VALUES ('round', ?)", (str(now_us),))
+            database.executemany(
+                "INSERT OR IGNORE INTO work (endpoint, test_id) VALUES (?, ?)",
+                [(endpoint, test) for test in wanted],
+            )
+            rows = database.execute(
+                "SELECT test_id, attempts, not_before_us FROM work "
+                "WHERE endpoint = ? AND state = 'open'",
+                (endpoint,),
+            )
+            found = {row[0]: Work(*row) for row in rows}
+        return [found[test] for test in wanted if test in found]
+
+    def postpone(self, endpoint: str, work: Work, error: str) -> None:
+        """Remember that a request is to be tried again, when, and why; survives a kill."""
+        with self._transaction() as database:
+            database.execute(
+                "UPDATE work SET attempts = ?, not_before_us = ?, last_error = ? "
+                "WHERE endpoint = ? AND test_id = ?",
+                (work.attempts, work.not_before_us, error, endpoint, work.test_id),
+            )
+
+    def begin_run(self, run_id: str, now_us: int) -> None:
+        """Note that a run has begun."""
+        with self._transaction() as database:
+            database.execute(
+                "INSERT INTO runs (run_id, started_at_us) VALUES (?, ?)", (run_id, now_us)
+            )
+
+    def end_run(self, run_id: str, status: str, report: str) -> None:
+        """Note how a run ended; `report` is its JSON."""
+        with self._transaction() as database:
+            database.execute(
+                "UPDATE runs SET status = ?, report = ? WHERE run_id = ?", (status, report, run_id)
+            )
+
+
+def _put_record(database: sqlite3.Connection, test_id: str, record: Record) -> None:
+    packed = pack(record)
+    database.execute(
+        "INSERT INTO records (test_id, rows, length, record) VALUES (?1, ?2, ?3, ?4) "
+        "ON CONFLICT DO UPDATE SET rows = ?2, length = ?3, record = ?4",
+        (
+            test_id,
+            sum(len(rows) for rows in record.covered.values()),
+            len(packed),
+            pa.Codec("zstd", 1).compress(packed, asbytes=True),
+        ),
+    )
+
+
+def _put_look(database: sqlite3.Connection, look: Looked) -> None:
+    """Note how a look ended; one that has not ended leaves its work open."""
+    if look.verdict is None and look.failed is None:
+        return
+    outcome = look.failed if look.verdict is None else look.verdict.outcome.value
+    verified_at = look.looked_at_us if look.verdict and look.verdict.verified else None
+    database.execute(
+        "UPDATE records SET looked_at_us = ?, outcome = ?, "
+        "verified_at_us = coalesce(?, verified_at_us) WHERE test_id = ?",
+        (look.looked_at_us, outcome, verified_at, look.test_id),
+    )
+    database.execute(
+        "UPDATE work SET state = ?, last_error = ? WHERE test_id = ?",
+        ("failed" if look.failed else "done", look.failed, look.test_id),
+    )
+
+
+def _state_error(error: sqlite3.Error, path: Path) -> EtlError:
+    """Say what SQLite met, and what to do about it."""
+    code = getattr(error, "sqlite_errorname", "") or ""
+    advice = "Check the disk and run again: nothing that has landed is lost."
+    if code.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_AUTH")):
+        advice = "Check that this user may write the file and its folder, or set ETL_STATE_DIR."
+    elif code.startswith("SQLITE_FULL"):
+        advice = "The disk is full: free some space and run again; nothing is lost."
+    elif code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        advice = "Move the file away and run again: the lake knows what has landed."
+    elif code.startswith("SQLITE_BUSY"):
+        advice = "Another program holds the file open for writing: close it and run again."
+    return StateError(f"The ledger failed: {error}.", where=str(path), advice=advice)
+
+
+_NETWORK_FILE_SYSTEMS: Final = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ncpfs", "9p", "fuse.sshfs", "fuse.s3fs"}
+)
+
+
+def refuse_network_file_system(folder: Path) -> None:
+    """Raise StateError if the folder lies where SQLite's locks cannot be trusted."""
+    mounts = Path("/proc/self/mounts")
+    if not mounts.exists():  # macOS: nothing to read; SQLite's own checks remain
+        return
+    resolved = folder.resolve()
+    best = ("", "")
+    for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
+        _, place, kind, *_ = line.split(" ")
+        point = place.replace("\\040", " ")
+        if resolved.is_relative_to(point) and len(point) >= len(best[0]):
+            best = (point, kind)
+    if best[1] in _NETWORK_FILE_SYSTEMS:
+        raise StateError(
+            f"The state directory lies on a network file system ({best[1]}), "
+            "where SQLite cannot keep it safe.",
+            where=str(folder),
+            advice="Set ETL_STATE_DIR to a folder on a local disk; the lake may stay where it is.",
+        )

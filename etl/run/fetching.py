@@ -1,0 +1,223 @@
+"""Asks the pages that the looks want, with a bounded number of requests in flight."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from anyio import CancelScope, Event, create_task_group, current_time, move_on_after
+
+from etl.client.http import Client, RequestsSpent, Stopped
+from etl.client.values import Fetched, Request, TryKind, TryLater
+from etl.errors import BadRequest, CredentialsRefused, EtlError, TestFailed, Unreachable
+from etl.ledger.store import Looked, Work
+from etl.pacing import retry_delay
+from etl.paging.dialect import after_bad_request, wrong_echo
+from etl.paging.values import PageView
+from etl.run.looks import Job, Looks
+from etl.run.queue import Queue
+from etl.run.stores import Stores
+from etl.tables.sessions import SESSION_RESULTS, SessionsPage
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long what may pass is waited for.
+
+    A page is asked `attempts` times before its test fails, while others are answered.
+    Where nothing at all is answered for `outage_seconds` the run gives up, resumable.
+    A stopped run waits `grace_seconds` for the answers to requests already sent.
+    """
+
+    attempts: int = 8
+    outage_seconds: float = 900.0
+    grace_seconds: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why fetching ended before the work did: a limit, a signal, or an error."""
+
+    because: str
+    error: EtlError | None = None
+
+
+class Fetching:
+    """The fetchers of one pipeline: they lease a page, ask it and hand the answer on."""
+
+    def __init__(
+        self,
+        looks: Looks,
+        client: Client,
+        stores: Stores,
+        patience: Patience,
+        left_in_inbox: Mapping[str, Mapping[str, PageView]],
+    ) -> None:
+        """Begin with nothing asked; `left_in_inbox` are pages that an earlier process paid."""
+        self.stopped: Stop | None = None
+        self._looks = looks
+        self._client = client
+        self._stores = stores
+        self._patience = patience
+        self._left_in_inbox = left_in_inbox
+        self._changed = Event()
+        self._answered_at = stores.clock.monotonic()
+        self._scope = CancelScope()
+
+    def stop(self, because: str, error: EtlError | None = None) -> None:
+        """Ask for nothing more; what has been sent may still come for a few seconds."""
+        if self.stopped is None:
+            self.stopped = Stop(because, error)
+            self._client.stop()
+            self._scope.deadline = current_time() + self._patience.grace_seconds
+        self._wake()
+
+    async def run(self, queue: Queue, fetchers: int) -> None:
+        """Look at every test, until all have a verdict or `stop` is called."""
+        async with queue.items:
+            with self._scope:
+                async with create_task_group() as group:
+                    for _ in range(fetchers):
+                        group.start_soon(self._fetch_all, queue)
+
+    async def _fetch_all(self, queue: Queue) -> None:
+        while self.stopped is None and not self._looks.is_done:
+            job = self._looks.next_job(self._stores.clock.monotonic(), self._now_us())
+            if job is not None:
+                await self._ask(job, queue)
+                self._wake()
+                continue
+            work = self._looks.to_open(self._now_us())
+            if work is not None:
+                await self._open(work)
+                self._wake()
+            else:
+                await self._wait()
+
+    async def _open(self, work: Work) -> None:
+        record = await self._stores.records.of(work.test_id)
+        in_hand = self._left_in_inbox.get(work.test_id, {})
+        self._looks.open(work, record.listing, self._now_us(), in_hand)
+
+    async def _ask(self, job: Job, queue: Queue) -> None:
+        """Ask one page and hand its answer on; what may pass is asked again later."""
+        request = Request(
+            SESSION_RESULTS,
+            test_id=job.test_id,
+            object_id=job.ask.spelled(),
+            query=(("testId", job.test_id), *job.ask.query()),
+            attempt=job.attempt,
+        )
+        try:
+            fetched = await self._client.fetch(request)
+            view = self._believed(job, fetched)
+        except TryLater as later:
+            await self._try_later(job, later, queue)
+        except RequestsSpent:
+            self._looks.give_back(job)
+            self.stop("max_requests")
+        except Stopped:
+            self._looks.give_back(job)
+        except BadRequest as error:
+            await self._refused(job, error, queue)
+        except TestFailed as error:
+            await self._fail(job.test_id, error, queue)
+        except EtlError as error:
+            self._looks.give_back(job)
+            self.stop(_BECAUSE.get(type(error), "failed"), error)
+        else:
+            await self._hand_on(job, fetched, view, queue)
+
+    def _believed(self, job: Job, fetched: Fetched[SessionsPage]) -> PageView:
+        """Return the page as paging sees it; raises TryLater if it is not the one asked."""
+        page = fetched.content
+        if page.test_id is not None and page.test_id.lower() != job.test_id:
+            raise TryLater("the answer is about another test", kind=TryKind.UNREADABLE)
+        at_us = fetched.answer.fetched_at_us
+        view = PageView(page.ids, page.limit, page.offset, page.total, at_us)
+        wrong = wrong_echo(self._looks.dialect, job.ask, view)
+        if wrong is not None:
+            raise TryLater(wrong, kind=TryKind.UNREADABLE)
+        return view
+
+    async def _hand_on(
+        self, job: Job, fetched: Fetched[SessionsPage], view: PageView, queue: Queue
+    ) -> None:
+        """Pass the answer to the inbox first, then let paging read it."""
+        await queue.put(fetched)
+        self._answered_at = self._stores.clock.monotonic()
+        sweep = self._looks.answered(job, view)
+        if sweep is None:
+            return
+        await queue.put(Looked(job.test_id, sweep.listing, sweep.verdict, self._now_us()))
+        if sweep.verdict is not None:
+            self._looks.close(job.test_id)
+
+    async def _refused(self, job: Job, error: BadRequest, queue: Queue) -> None:
+        """A 400 may mean that the spelling is not understood: then try the other one."""
+        other = after_bad_request(self._looks.dialect)
+        if other is None or job.ask.style is other.style:
+            await self._fail(job.test_id, error, queue)
+            return
+        self._looks.dialect = other
+        self._looks.give_back(job)
+
+    async def _try_later(self, job: Job, later: TryLater, queue: Queue) -> None:
+        """Ask again after a while, unless patience with this test or the API has ended."""
+        delay = retry_delay(job.attempt, later.hint_seconds, self._stores.random)
+        now = self._stores.clock.monotonic()
+        failed_for = self._looks.retry(job, now, delay)
+        others_answered = self._answered_at > now - failed_for
+        spent = job.attempt + 1 >= self._patience.attempts and later.kind is not TryKind.THROTTLED
+        if spent and (others_answered or later.kind is TryKind.UNREADABLE):
+            if later.answer is not None:
+                await queue.put(Fetched(later.answer, None))
+            await self._fail(job.test_id, _given_up(job, later), queue)
+        elif failed_for >= self._patience.outage_seconds and not others_answered:
+            self.stop("unreachable", _unreachable(later, failed_for))
+        else:
+            work = Work(job.test_id, job.attempt + 1, self._now_us() + int(delay * 1e6))
+            ledger = self._stores.ledger
+            await ledger.call(ledger.ledger.postpone, SESSION_RESULTS.name, work, later.reason)
+
+    async def _fail(self, test_id: str, error: TestFailed, queue: Queue) -> None:
+        listing = self._looks.close(test_id)
+        if listing is not None:
+            await queue.put(Looked(test_id, listing, None, self._now_us(), failed=str(error)))
+
+    async def _wait(self) -> None:
+        """Wait until an answer changes what there is to do, or a delayed page is due."""
+        times = []
+        next_try_at, next_open_at_us = self._looks.next_try_at(), self._looks.next_open_at_us()
+        if next_try_at is not None:
+            times.append(next_try_at - self._stores.clock.monotonic())
+        if next_open_at_us is not None and next_open_at_us > self._now_us():
+            times.append((next_open_at_us - self._now_us()) / 1e6)
+        with move_on_after(max(0.0, min(times)) if times else None):
+            await self._changed.wait()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = Event()
+
+    def _now_us(self) -> int:
+        return int(self._stores.clock.time() * 1_000_000)
+
+
+_BECAUSE: Final[dict[type[EtlError], str]] = {
+    CredentialsRefused: "credentials_refused",
+    Unreachable: "unreachable",
+}
+
+
+def _given_up(job: Job, later: TryLater) -> TestFailed:
+    return TestFailed(
+        f"The page {job.ask.spelled()} was asked {job.attempt + 1} times: {later.reason}.",
+        where=f"test {job.test_id}",
+        advice="The next run asks again. If it stays so, tell the vendor's support.",
+    )
+
+
+def _unreachable(later: TryLater, seconds: float) -> Unreachable:
+    return Unreachable(
+        f"The API has answered nothing for {seconds / 60:.0f} minutes: {later.reason}.",
+        advice="What was fetched has landed; the next run goes on from there.",
+    )

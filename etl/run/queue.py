@@ -1,0 +1,57 @@
+"""The queue between fetching and landing, bounded in bytes: whoever fills it waits."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from anyio import Condition
+from anyio.streams.memory import MemoryObjectSendStream
+
+from etl.client.values import Fetched
+from etl.ledger.store import Looked
+
+Item = Fetched[Any] | Looked
+
+BYTES_UNDER_WAY: Final = 24 * 1024 * 1024
+"""Bodies that may wait between being fetched and being rendered."""
+
+
+def size_of(item: Item) -> int:
+    """Return the bytes of body that an item holds in memory."""
+    return len(item.answer.body) if isinstance(item, Fetched) else 0
+
+
+class ByteBudget:
+    """Bytes that may be under way at once; one item larger than all of it still passes."""
+
+    def __init__(self, limit: int = BYTES_UNDER_WAY) -> None:
+        """Begin with nothing under way."""
+        self._limit = limit
+        self._used = 0
+        self._changed = Condition()
+
+    async def take(self, size: int) -> None:
+        """Wait until `size` bytes more may be under way."""
+        async with self._changed:
+            while self._used and self._used + size > self._limit:
+                await self._changed.wait()
+            self._used += size
+
+    async def give_back(self, size: int) -> None:
+        """Say that `size` bytes have left the queue."""
+        async with self._changed:
+            self._used -= size
+            self._changed.notify_all()
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """The fetchers' end of the queue."""
+
+    items: MemoryObjectSendStream[Item]
+    budget: ByteBudget
+
+    async def put(self, item: Item) -> None:
+        """Hand an item on, waiting while the queue is full."""
+        if size := size_of(item):
+            await self.budget.take(size)
+        await self.items.send(item)

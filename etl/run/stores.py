@@ -1,0 +1,18 @@
+"""What the stages of one pipeline share: clock, chance, ledger and records."""
+
+from dataclasses import dataclass
+from random import Random
+
+from etl.lake.landing import Records
+from etl.ledger.threaded import LedgerThread
+from etl.pacing import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Injected into every stage, so that tests need not wait and chance can be replayed."""
+
+    clock: Clock
+    random: Random
+    ledger: LedgerThread
+    records: Records

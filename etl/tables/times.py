@@ -1,0 +1,41 @@
+"""Reads ISO 8601 timestamps: all of a page at once, or one by one where that fails."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from etl.tables.values import TIMESTAMP
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def timestamps(texts: Sequence[str | None]) -> pa.Array:
+    """Return UTC timestamps in microseconds; raises ValueError if one cannot be read.
+
+    Arrow reads the form that the API publishes; any other ISO 8601 form, and a form
+    without a zone (UTC), is read value by value.
+    """
+    try:
+        return pa.array(texts, pa.string()).cast(TIMESTAMP)
+    except (pa.ArrowInvalid, UnicodeEncodeError):
+        return pa.array([_microseconds(text) for text in texts], pa.int64()).cast(TIMESTAMP)
+
+
+def readable_time(text: str | None) -> bool:
+    """Say whether `timestamps` can read this value."""
+    try:
+        _microseconds(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _microseconds(text: str | None) -> int | None:
+    if text is None:
+        return None
+    moment = datetime.fromisoformat(text.strip())
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    delta = moment - _EPOCH
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds

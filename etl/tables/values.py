@@ -1,0 +1,108 @@
+"""What a table is: data and one pure function, from an answer to rows."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import pyarrow as pa
+import xxhash
+
+from etl.client.values import Answer, Content, Endpoint
+
+TIMESTAMP = pa.timestamp("us", "UTC")
+
+Read = TypeVar("Read")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: its name, Arrow type and meaning.
+
+    `repeats` says that few values fill many rows, so that a dictionary pays.
+    """
+
+    name: str
+    type: pa.DataType
+    meaning: str
+    repeats: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A row or body that could not be read, kept with the reason."""
+
+    reason: str
+    body: str = field(repr=False)
+    session_id: str | None = None
+
+    @property
+    def key(self) -> int:
+        """The hash that makes the same reject, seen again, add nothing."""
+        return row_hash(f"reject:{self.session_id}:{self.body}".encode(errors="replace"))
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a table makes of one answer: rows in the order served, column by column.
+
+    `keys` and `hashes` hold, for each row, the 64-bit hash of its key and of its
+    values as served; `columns` an Arrow array for each column of the table but
+    those that every row of the answer shares (`test_id`) and those of the run.
+    `order` is the answer's place among those of its test: pages by their first row.
+    `keeps_body` asks that the whole answer be kept, since it says more than its rows.
+    """
+
+    keys: Sequence[int]
+    hashes: Sequence[int]
+    columns: dict[str, pa.Array]
+    extra: Sequence[str | None] | None = None
+    rejects: Sequence[Reject] = ()
+    unknown_fields: frozenset[str] = frozenset()
+    order: int = 0
+    keeps_body: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table(Generic[Content]):
+    """A table of the lake: its name, what a row is, key, source and columns."""
+
+    name: str
+    row: str
+    key: tuple[str, ...]
+    endpoint: Endpoint[Content]
+    columns: tuple[Column, ...]
+    rows_of: Callable[[Answer, Content], Rows]
+    dates: tuple[str, str] | None = None
+    """The columns that `start_…` and `finish_…` partitions read, where it has them."""
+
+    def schema(self) -> pa.Schema:
+        """Return the Arrow schema of the table's files, partition columns included."""
+        return pa.schema([(column.name, column.type) for column in (*self.columns, *RUN_COLUMNS)])
+
+
+RUN_COLUMNS = (
+    Column("_run_id", pa.string(), "The run that landed the row.", repeats=True),
+    Column("_fetched_at", TIMESTAMP, "When the answer that held the row came.", repeats=True),
+    Column("_extra", pa.string(), "Fields that the table does not know, as JSON; else null."),
+)
+"""What every table has beside its own columns."""
+
+
+def row_hash(value: bytes) -> int:
+    """Return the 64-bit hash by which ledger and lake know a key or a row's values."""
+    return xxhash.xxh3_64_intdigest(value)
+
+
+def key_hash(parts: Sequence[object]) -> int:
+    """Return the hash of a row's key, as it stands in the key columns of a file."""
+    return row_hash("\0".join(str(part) for part in parts).encode(errors="replace"))
+
+
+def printable(body: bytes) -> str:
+    """Return a body as text that Parquet can hold, whatever bytes came."""
+    return body.decode("utf-8", errors="backslashreplace")
+
+
+AnyTable = Table[Any]
+"""A table of whatever content: what the registry and the landing handle."""
+
