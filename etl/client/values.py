@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 Content = TypeVar("Content")
 """What an endpoint's `decode` makes of a body."""
@@ -77,6 +77,54 @@ class Answer:
     status: int
     fetched_at_us: int
     body: bytes = field(repr=False)
+
+
+class TryKind(StrEnum):
+    """Why a try failed that may succeed later."""
+
+    CONNECTION = "connection"
+    TIMEOUT = "timeout"
+    THROTTLED = "throttled"
+    SERVER_ERROR = "server_error"
+    UNREADABLE = "unreadable"
+
+
+class TryLater(Exception):
+    """A try that failed in a way that may pass: control flow, not an error.
+
+    `reason` holds no body and no secret; `hint_seconds` is what the server asks to wait;
+    `answer` is the answer that could not be read, where there was one.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        kind: TryKind,
+        hint_seconds: float | None = None,
+        answer: Answer | None = None,
+    ) -> None:
+        """Say why, and what is known."""
+        super().__init__(reason)
+        self.reason = reason
+        self.kind = kind
+        self.hint_seconds = hint_seconds
+        self.answer = answer
+
+
+Field = str | int | float | bool | None
+
+
+class Events(Protocol):
+    """Takes an event and its fields: names and numbers, never bodies or people."""
+
+    def __call__(self, event: str, **fields: Field) -> None:
+        """Take one event."""
+
+
+def no_events(event: str, **fields: Field) -> None:
+    """Take an event and do nothing with it."""
+    del event, fields
 
 
 @dataclass(frozen=True, slots=True)

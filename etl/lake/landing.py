@@ -57,6 +57,14 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
+class Closed:
+    """What one batch has landed: its answers, and the looks that it knows of."""
+
+    answers: Sequence[AnswerRow] = ()
+    looks: Sequence[Looked] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class LandingPlan:
     """What a run's landing is about: where, which tables, under which layout and names."""
 
@@ -248,14 +256,16 @@ class Landing:
         self._batch.add(self._shapes[table], rows, place)
         self.tally.rows[table] += count
 
-    async def close_batch(self) -> None:
+    async def close_batch(self) -> Closed:
         """Land what has been gathered: files, commit, ledger; then begin the next batch.
+
+        Returns what has landed, for those who watch.
 
         Raises AlreadyRunning if another writer has taken the batch's number: then
         nothing of ours is left in the lake, and all answers are still in the inbox.
         """
         if self.is_empty:
-            return
+            return Closed()
         with CancelScope(shield=True):
             records = await self._settled()
             landed = await to_thread.run_sync(self._land, records)
@@ -266,7 +276,9 @@ class Landing:
         self._records.drop(
             test for test, look in self._looks.items() if look.verdict or look.failed
         )
-        self._begin(landed.batch + 1)
+        closed = Closed(self._answers, list(self._looks.values()))
+        self._begin(self._batch.number + 1)
+        return closed
 
     async def _settled(self) -> dict[str, Record]:
         """Bring the records of the batch's tests up to date; return them by test.

@@ -36,7 +36,7 @@ def identity(answer: Answer) -> Identity:
     )
 
 
-def pack(answers: Sequence[Answer]) -> tuple[bytes, int, bytes]:
+def pack_frame(answers: Sequence[Answer]) -> tuple[bytes, int, bytes]:
     """Return the answers' heads, the length of their bodies, and these compressed."""
     heads = [
         _Head(
@@ -54,7 +54,7 @@ def pack(answers: Sequence[Answer]) -> tuple[bytes, int, bytes]:
     return _encode(heads), len(bodies), pa.Codec("zstd", 1).compress(bodies, asbytes=True)
 
 
-def unpack(heads: bytes, length: int, compressed: bytes) -> list[Answer]:
+def unpack_frame(heads: bytes, length: int, compressed: bytes) -> list[Answer]:
     """Return the answers of a frame, in the order in which they were kept."""
     bodies: bytes = pa.Codec("zstd").decompress(compressed, length, asbytes=True)
     answers = []

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from etl.client.values import Answer
 from etl.errors import EtlError, StateError
-from etl.ledger import frames
+from etl.ledger.frames import Identity, identity, pack_frame, unpack_frame
 from etl.ledger.locks import held
 from etl.ledger.records import Record, pack, unpack
 from etl.ledger.schema import MIGRATIONS, VERSION
@@ -212,7 +212,7 @@ class Ledger:
 
         It is durable after the next `commit`, or the next transaction of any kind.
         """
-        heads, length, bodies = frames.pack(answers)
+        heads, length, bodies = pack_frame(answers)
         with self._errors():
             if not self._database.in_transaction:
                 self._database.execute("BEGIN IMMEDIATE")
@@ -228,17 +228,19 @@ class Ledger:
             if self._database.in_transaction:
                 self._database.execute("COMMIT")
 
-    def inbox(self) -> Iterator[tuple[int, list[Answer]]]:
-        """Yield the frames that have not landed, in the order in which they were kept."""
+    def frames(self) -> list[int]:
+        """Return the numbers of the frames that have not landed, in the order kept."""
         with self._errors():
-            numbers = [
-                number for (number,) in self._database.execute("SELECT frame FROM inbox ORDER BY 1")
-            ]
-            for number in numbers:
-                heads, length, bodies = self._database.execute(
-                    "SELECT heads, length, bodies FROM inbox WHERE frame = ?", (number,)
-                ).fetchone()
-                yield number, frames.unpack(heads, length, bodies)
+            found = self._database.execute("SELECT frame FROM inbox ORDER BY frame")
+            return [frame for (frame,) in found]
+
+    def frame(self, number: int) -> list[Answer]:
+        """Return the answers of a frame, in the order kept."""
+        with self._errors():
+            heads, length, bodies = self._database.execute(
+                "SELECT heads, length, bodies FROM inbox WHERE frame = ?", (number,)
+            ).fetchone()
+        return unpack_frame(heads, length, bodies)
 
     def record(self, test_id: str) -> Record:
         """Return what is known of a test; an empty record if nothing is."""
@@ -298,16 +300,17 @@ class Ledger:
             for table in ("commits", "files", "records"):
                 database.execute(f"DELETE FROM {table}")  # noqa: S608 - names from above
 
-    def drop_from_inbox(self, landed: Collection[frames.Identity]) -> None:
+    def drop_from_inbox(self, landed: Collection[Identity]) -> None:
         """Delete answers that a commit holds, which another process or a dead one made."""
-        for number, answers in list(self.inbox()):
-            left = [answer for answer in answers if frames.identity(answer) not in landed]
+        for number in self.frames():
+            answers = self.frame(number)
+            left = [answer for answer in answers if identity(answer) not in landed]
             if len(left) == len(answers):
                 continue
             with self._transaction() as database:
                 database.execute("DELETE FROM inbox WHERE frame = ?", (number,))
                 if left:
-                    heads, length, bodies = frames.pack(left)
+                    heads, length, bodies = pack_frame(left)
                     database.execute(
                         "INSERT INTO inbox VALUES (?, ?, ?, ?)", (number, heads, length, bodies)
                     )

@@ -62,19 +62,21 @@ def head_ask(dialect: Dialect) -> PageAsk:
 def ask_from(dialect: Dialect, last_start: int) -> PageAsk | None:
     """Return the ask that starts at or before `last_start` and ends furthest.
 
-    None where the reach ends: such a page would show nothing beyond `last_start`.
+    Pages of a few rows cannot always overlap (10 rows or fewer in `page` style): then
+    it starts at the row behind. None where the reach ends: nothing new can be shown.
     """
     if dialect.style is Style.OFFSET:
-        start = min(last_start, REACH_OFFSET)
-        rows = dialect.rows
-        number = None
+        start, rows = min(last_start, REACH_OFFSET), dialect.rows
     else:
         rows, page = _furthest_page(last_start, dialect.rows)
         start = rows * page
-        number = page + (dialect.first_page or 0)
     if start + rows <= last_start + 1:
-        return None
-    return PageAsk(dialect.style, rows, start, number)
+        start, rows = last_start + 1, dialect.rows
+        if start > REACH_OFFSET:
+            return None
+    if dialect.style is Style.OFFSET:
+        return PageAsk(Style.OFFSET, rows, start)
+    return PageAsk(Style.PAGE, rows, start, start // rows + (dialect.first_page or 0))
 
 
 @lru_cache(maxsize=4096)

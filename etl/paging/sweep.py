@@ -65,7 +65,8 @@ def begin(known: Listing, *, audit: str, now_us: int) -> Sweep:
     `audit` is the pipeline's: `off`, `rolling` (prove again the page proved longest
     ago) or `full` (read every page). A partial listing read lately is gone on with.
     """
-    sweep = Sweep(known, now_us, audit == "rolling", joins=audit != "full" or not known.whole)
+    rolling = audit == "rolling" and known.whole
+    sweep = Sweep(known, now_us, rolling, joins=audit != "full" or not known.whole)
     if known.whole or not known.ids or now_us - known.read_at_us > STALE_AFTER_US:
         return sweep
     return replace(
@@ -118,18 +119,19 @@ def read(sweep: Sweep, dialect: Dialect, ask: PageAsk, view: PageView) -> Sweep:
         return sweep
     if sweep.proof_of is not None:
         return _proved_again(sweep, position(ask, view), view)
-    start = position(ask, view)
-    if start is None or start > max(0, len(sweep.fresh) - 1) or _older_than_pass(sweep, view):
+    if sweep.fresh and view.read_at_us < sweep.pass_began_us:
+        return sweep
+    start, behind = position(ask, view), len(sweep.fresh)
+    follows = start == behind == ask.start
+    if start is None or (start > max(0, behind - 1) and not follows):
         return _stray(sweep)
     page = tuple(dict.fromkeys(view.ids))
     meets_at = _meets_at(sweep.fresh, page)
+    if meets_at is None and follows and set(sweep.fresh).isdisjoint(page):
+        meets_at = behind
     if meets_at is None:
         return _next_pass(replace(sweep, total=view.total), whole=False)
     return _decided(_grown(sweep, page, meets_at, view), dialect, view)
-
-
-def _older_than_pass(sweep: Sweep, view: PageView) -> bool:
-    return bool(sweep.fresh) and view.read_at_us < sweep.pass_began_us
 
 
 def _meets_at(fresh: tuple[int, ...], page: tuple[int, ...]) -> int | None:

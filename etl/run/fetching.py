@@ -10,7 +10,7 @@ from etl.client.http import Client, RequestsSpent, Stopped
 from etl.client.values import Fetched, Request, TryKind, TryLater
 from etl.errors import BadRequest, CredentialsRefused, EtlError, TestFailed, Unreachable
 from etl.ledger.store import Looked, Work
-from etl.pacing import retry_delay
+from etl.pacing.rules import retry_delay
 from etl.paging.dialect import after_bad_request, wrong_echo
 from etl.paging.values import PageView
 from etl.run.looks import Job, Looks

@@ -9,7 +9,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from etl.client.values import Answer, Fetched
 from etl.lake.landing import Kept
 from etl.ledger.threaded import LedgerThread
-from etl.pacing import Clock
+from etl.pacing.clock import Clock
 from etl.run.queue import Item, size_of
 
 FRAME_BYTES: Final = 4 * 1024 * 1024

@@ -5,7 +5,7 @@ from random import Random
 
 from etl.lake.landing import Records
 from etl.ledger.threaded import LedgerThread
-from etl.pacing import Clock
+from etl.pacing.clock import Clock
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,125 @@
+"""What a run shows while it goes on: live on a terminal, a log line a minute elsewhere."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.table import Table
+
+from etl.client.http import Client
+from etl.client.values import Events, no_events
+from etl.lake.landing import Tally
+from etl.ledger.store import Looked
+
+LOG_EVERY_SECONDS: Final = 60.0
+
+
+@dataclass(slots=True)
+class Progress:
+    """Counts what has happened; those who show it look at it from time to time."""
+
+    events: Events = no_events
+    pipeline: str = ""
+    tests: int = 0
+    tests_done: int = 0
+    tally: Tally = field(default_factory=Tally)
+    client: Client | None = None
+    requests_expected: float = 0.0
+
+    def begin_pipeline(self, name: str, tests: int, tally: Tally, client: Client) -> None:
+        """Turn to the next pipeline."""
+        self.pipeline, self.tests, self.tests_done = name, tests, 0
+        self.tally, self.client = tally, client
+
+    def page_landed(self, test_id: str, rows: Mapping[str, int]) -> None:
+        """Note an answer whose rows are in the lake now."""
+        self.events(
+            "page_landed", pipeline=self.pipeline, test_id=test_id, rows=sum(rows.values())
+        )
+
+    def looked(self, look: Looked) -> None:
+        """Note a test whose look has ended and landed."""
+        if look.verdict is None and look.failed is None:
+            return
+        self.tests_done += 1
+        self.events(
+            "test_done",
+            pipeline=self.pipeline,
+            test_id=look.test_id,
+            verified=bool(look.verdict and look.verdict.verified),
+            sessions=len(look.listing.ids),
+        )
+
+    def seconds_left(self) -> float | None:
+        """Return how long the rest takes at the paced rate, as far as can be told."""
+        if self.client is None or not self.tests_done or self.tests_done >= self.tests:
+            return None
+        usage = self.client.usage
+        requests = usage.total / self.tests_done * (self.tests - self.tests_done)
+        return requests * usage.window_seconds / max(1, usage.limit)
+
+    def fields(self) -> dict[str, str | int | float | None]:
+        """Return the figures of this moment, for a log line."""
+        usage = self.client.usage if self.client is not None else None
+        left = self.seconds_left()
+        return {
+            "pipeline": self.pipeline,
+            "tests_done": self.tests_done,
+            "tests": self.tests,
+            "rows": sum(self.tally.rows.values()),
+            "requests": usage.total if usage else 0,
+            "left_in_window": usage.left_in_window if usage else None,
+            "waiting_seconds": round(usage.waiting_seconds, 1) if usage else None,
+            "seconds_left": None if left is None else round(left),
+        }
+
+
+def log_line(progress: Progress) -> None:
+    """Say where the run is, and how long it waits for the rate limit."""
+    structlog.get_logger().info("progress", **progress.fields())
+
+
+@contextmanager
+def live_display(progress: Progress, console: Console) -> Iterator[None]:
+    """Show the progress on a terminal for as long as the block runs."""
+    with Live(
+        get_renderable=lambda: _picture(progress),
+        console=console,
+        refresh_per_second=2,
+        transient=True,
+    ):
+        yield
+
+
+def _picture(progress: Progress) -> RenderableType:
+    usage = progress.client.usage if progress.client is not None else None
+    grid = Table.grid(padding=(0, 2))
+    grid.add_row("pipeline", progress.pipeline or "starting")
+    grid.add_row("tests", f"{progress.tests_done} of {progress.tests}")
+    grid.add_row("rows", f"{sum(progress.tally.rows.values()):,} new")
+    if usage is not None:
+        waiting = f", next in {usage.waiting_seconds:.0f} s" if usage.waiting_seconds else ""
+        grid.add_row(
+            "requests",
+            f"{usage.total} sent, {usage.left_in_window} of {usage.limit} left in the window"
+            f" of {usage.window_seconds:g} s{waiting}",
+        )
+        if usage.token_age_seconds is not None:
+            grid.add_row("token", f"{duration(usage.token_age_seconds)} old")
+    left = progress.seconds_left()
+    grid.add_row("time left", "…" if left is None else f"about {duration(left)}")
+    return grid
+
+
+def duration(seconds: float) -> str:
+    """Return a time span as people say it: `42 s`, `12 min`, `17 h 05 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
+
+

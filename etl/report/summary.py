@@ -1,0 +1,88 @@
+"""What a person wants to know at the end: what is new, what failed, where the files are."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from etl.report.progress import duration
+from etl.report.values import PipelineReport, RunReport, Status
+
+
+def print_summary(report: RunReport, console: Console) -> None:
+    """Print the run's summary; foreign text in it is escaped."""
+    for pipeline in report.pipelines:
+        _print_pipeline(pipeline, console)
+    rate = report.rate_limit
+    used = f", {rate.utilisation:.0%} of the rate limit" if rate and report.requests.total else ""
+    _say(
+        console,
+        f"{_headline(report)} in {duration(report.duration_seconds)}: "
+        f"{report.requests.total} requests{used}, {report.token_grants} token grants.",
+        _COLOURS[report.status],
+    )
+
+
+_COLOURS = {
+    Status.COMPLETE: "green",
+    Status.PARTIAL: "yellow",
+    Status.PAUSED: "yellow",
+    Status.FAILED: "red",
+}
+
+
+def _headline(report: RunReport) -> str:
+    because = report.stopped_because
+    return f"{report.status.value}" + (f" ({because})" if isinstance(because, str) else "")
+
+
+def _print_pipeline(pipeline: PipelineReport, console: Console) -> None:
+    rows = ", ".join(f"{count:,} new rows in {table}" for table, count in pipeline.rows.items())
+    _say(console, f"{pipeline.name}: {rows or 'no table'}", "bold")
+    _say(console, f"  tests      {pipeline.verified} of {pipeline.tests} proved complete")
+    _say(console, f"  lake       {pipeline.lake}  ({pipeline.files} files, {_size(pipeline.bytes)})")
+    for table, count in pipeline.edited.items():
+        _say(console, f"  edited     {count} rows of {table} are answered differently now")
+    for test, count in pipeline.removed.items():
+        _say(console, f"  removed    {count} sessions of test {test} are listed no more")
+    for name, count in pipeline.unknown_fields.items():
+        _say(console, f"  new field  {name!r}, kept in _extra ({count} answers)")
+    for note in pipeline.notes:
+        _say(console, f"  note       {note}", "yellow")
+    for failed in pipeline.failed:
+        known = " (accepted)" if failed.accepted else ""
+        _say(console, f"  failed     test {failed.test_id}{known}: {failed.error}", "red")
+    if pipeline.error is not None:
+        _say(console, f"  error      {pipeline.error}", "red")
+    table = next(iter(pipeline.rows), "sessions")
+    _say(console, "  look       " + duckdb_line(pipeline.lake, table))
+
+
+def duckdb_line(lake: str, table: str) -> str:
+    """Return a shell line that reads a table's first rows with DuckDB."""
+    glob = str(Path(lake) / table / "**" / "part-*.parquet").replace("'", "''")
+    return (
+        f"duckdb -c \"FROM read_parquet('{glob}', hive_partitioning=true, "
+        'union_by_name=true) LIMIT 5"'
+    )
+
+
+def _say(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(printable(text), style=style), soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """Return foreign text with what a terminal would obey made visible instead."""
+    return "".join(
+        character if character.isprintable() or character in "\n\t" else repr(character)[1:-1]
+        for character in text
+    )
+
+
+def _size(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"

@@ -1,0 +1,89 @@
+"""The report of a run: what `--json` prints and `last_run.json` keeps."""
+
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+
+class Status(StrEnum):
+    """How a run ended."""
+
+    COMPLETE = "complete"
+    PARTIAL = "partial"
+    PAUSED = "paused"
+    FAILED = "failed"
+
+
+class FailedTest(msgspec.Struct, frozen=True):
+    """A test that could not be exported, or not be proved complete, and why."""
+
+    test_id: str
+    error: str
+    accepted: bool = False
+
+
+class PipelineReport(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a run did for one pipeline. `rows` are new rows by table."""
+
+    name: str
+    tests: int
+    rows: dict[str, int]
+    files: int
+    bytes: int
+    failed: list[FailedTest]
+    verified: int
+    lake: str
+    status: Status
+    exit_code: int
+    edited: dict[str, int] = {}
+    removed: dict[str, int] = {}
+    unknown_fields: dict[str, int] = {}
+    notes: list[str] = []
+    error: str | None = None
+    stopped_because: str | None = None
+
+
+class Requests(msgspec.Struct, frozen=True):
+    """The sends of a run: all of them, replays and retries included."""
+
+    total: int = 0
+    by_status: dict[str, int] = {}
+    retried: int = 0
+    throttled: int = 0
+
+
+class Rate(msgspec.Struct, frozen=True):
+    """The limit in force, and how much of it was used."""
+
+    limit: int
+    window_seconds: float
+    utilisation: float
+
+
+class RunReport(msgspec.Struct, frozen=True):
+    """The whole run; names and shape are the public contract."""
+
+    run_id: str
+    status: Status
+    started_at: str
+    duration_seconds: float
+    pipelines: list[PipelineReport]
+    requests: Requests
+    token_grants: int
+    rate_limit: Rate | None
+    schema_version: int = 1
+    stopped_because: str | msgspec.UnsetType = msgspec.UNSET
+
+
+def to_json(report: RunReport) -> bytes:
+    """Return the report as one JSON object."""
+    return msgspec.json.encode(report)
+
+
+_SEVERITY: Final = (1, 5, 3, 75, 4, 6, 0)
+
+
+def exit_code_of(codes: list[int]) -> int:
+    """Return the exit of a run: the first that occurred of 1, 5, 3, 75, 4, 6, 0."""
+    return next((code for code in _SEVERITY if code in codes), max(codes, default=0))

@@ -1,0 +1,270 @@
+"""Runs pipelines in order: limits, signals, clients, and the report of the whole."""
+
+import os
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from anyio import CancelScope, create_task_group, open_signal_receiver, to_thread
+
+from etl.client.http import Client, open_client
+from etl.errors import AlreadyRunning, EtlError, StateError
+from etl.ledger.store import Looked, make_state_dir
+from etl.plan import Order
+from etl.report.progress import LOG_EVERY_SECONDS, Progress, log_line
+from etl.report.values import (
+    FailedTest,
+    PipelineReport,
+    Rate,
+    Requests,
+    RunReport,
+    Status,
+    to_json,
+)
+from etl.run.pipeline import Outcome, PipelineRun, World
+
+PAUSES: Final = frozenset({"max_runtime", "max_requests"})
+_SIGNAL_EXITS: Final = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What may end a run before its work is done."""
+
+    max_runtime_seconds: float | None = None
+    max_requests: int | None = None
+    fail_if_paused: bool = False
+    wait_for_lock_seconds: float = 0.0
+
+
+class Export:
+    """A run over several pipelines, in the file's order, each to its end."""
+
+    def __init__(
+        self, orders: Sequence[Order], limits: Limits, world: World, progress: Progress
+    ) -> None:
+        """Make a run; nothing is opened yet."""
+        self.signalled: int | None = None
+        self._orders = orders
+        self._limits = limits
+        self._world = world
+        self._progress = progress
+        self._current: PipelineRun | None = None
+        self._stop_because: str | None = None
+        self._clients: dict[str, Client] = {}
+        self._reports: list[PipelineReport] = []
+
+    async def run(self) -> RunReport:
+        """Run every pipeline and return the report; never raises an EtlError of theirs."""
+        started_at = datetime.fromtimestamp(self._world.clock.time(), UTC)
+        began_at = self._world.clock.monotonic()
+        self._progress.events("run_started", run_id=self._world.run_id)
+        async with self._watched(), AsyncExitStack() as stack:
+            for order in self._orders:
+                await self._run_one(order, stack)
+            report = self._report(started_at, self._world.clock.monotonic() - began_at)
+        await to_thread.run_sync(keep_last_run, self._orders[0].state_dir, report)
+        self._progress.events("run_finished", run_id=report.run_id, status=report.status.value)
+        return report
+
+    def exit_codes(self) -> list[int]:
+        """Return the exit code that each pipeline calls for."""
+        return [report.exit_code for report in self._reports]
+
+    @asynccontextmanager
+    async def _watched(self) -> AsyncIterator[None]:
+        """Listen to signals and the clock for as long as the block runs."""
+        async with create_task_group() as watchers:
+            with CancelScope() as running:
+                watchers.start_soon(self._listen, running)
+                watchers.start_soon(self._say_progress)
+                if self._limits.max_runtime_seconds is not None:
+                    watchers.start_soon(self._end_in, self._limits.max_runtime_seconds)
+                yield
+            watchers.cancel_scope.cancel()
+
+    async def _listen(self, running: CancelScope) -> None:
+        """Stop gently at the first signal, at once at the second: nothing is lost by either."""
+        with open_signal_receiver(*_SIGNAL_EXITS) as signals:
+            async for received in signals:
+                if self.signalled is not None:
+                    running.cancel()
+                    return
+                self.signalled = _SIGNAL_EXITS[received]
+                self._stop(received.name)
+
+    async def _end_in(self, seconds: float) -> None:
+        await self._world.clock.sleep(seconds)
+        self._stop("max_runtime")
+
+    async def _say_progress(self) -> None:
+        while True:
+            await self._world.clock.sleep(LOG_EVERY_SECONDS)
+            log_line(self._progress)
+
+    def _stop(self, because: str) -> None:
+        self._stop_because = self._stop_because or because
+        if self._current is not None:
+            self._current.stop(because)
+
+    async def _run_one(self, order: Order, stack: AsyncExitStack) -> None:
+        """Run one pipeline and add its report, whatever becomes of it."""
+        outcome, error = Outcome(), None
+        if self._stop_because is None:
+            client = await self._client(order, stack)
+            run = self._current = PipelineRun(order, client, self._world, self._progress)
+            try:
+                await self._run_when_free(run)
+            except* EtlError as group:
+                error = _first(group)
+            outcome = run.outcome
+            if outcome.stopped is not None and outcome.stopped.because in PAUSES:
+                self._stop_because = self._stop_because or outcome.stopped.because
+        else:
+            outcome.notes.append("Not begun: the run was stopped before.")
+        self._reports.append(self._pipeline_report(order, outcome, error))
+
+    async def _run_when_free(self, run: PipelineRun) -> None:
+        """Run a pipeline; wait for its lock as long as the command line allows."""
+        give_up_at = self._world.clock.monotonic() + self._limits.wait_for_lock_seconds
+        while True:
+            try:
+                await run.run()
+            except AlreadyRunning:
+                if self._stop_because or self._world.clock.monotonic() >= give_up_at:
+                    raise
+                await self._world.clock.sleep(1.0)
+            else:
+                return
+
+    async def _client(self, order: Order, stack: AsyncExitStack) -> Client:
+        """Return the connection's client, opened once for all its pipelines."""
+        name = order.connection.name
+        if name not in self._clients:
+            await to_thread.run_sync(make_state_dir, order.state_dir)
+            self._clients[name] = await stack.enter_async_context(
+                open_client(
+                    order.connection,
+                    state_dir=order.state_dir,
+                    clock=self._world.clock,
+                    random=self._world.random,
+                    max_requests=self._limits.max_requests,
+                    on_event=self._progress.events,
+                )
+            )
+        return self._clients[name]
+
+    def _pipeline_report(
+        self, order: Order, outcome: Outcome, error: EtlError | None
+    ) -> PipelineReport:
+        tally, stopped = outcome.tally, outcome.stopped
+        error = error or (stopped.error if stopped else None)
+        accepted = set(order.pipeline.accept_failures)
+        failed = [
+            FailedTest(look.test_id, why, look.test_id in accepted)
+            for look in tally.looks.values()
+            if (why := _why_failed(look)) is not None
+        ]
+        because = stopped.because if stopped else (self._stop_because if error is None else None)
+        status, exit_code = self._verdict(error, failed, because)
+        verified = [look for look in tally.looks.values() if look.verdict and look.verdict.verified]
+        return PipelineReport(
+            name=order.name,
+            tests=len(order.tests),
+            rows={name: tally.rows[name] for name in (*order.pipeline.tables, *tally.rows)},
+            files=tally.files,
+            bytes=tally.bytes,
+            failed=failed,
+            verified=len(verified),
+            lake=str(order.lake_path),
+            status=status,
+            exit_code=exit_code,
+            edited=dict(tally.edited),
+            removed=dict(tally.removed),
+            unknown_fields=dict(tally.unknown_fields),
+            notes=outcome.notes,
+            error=None if error is None else str(error),
+            stopped_because=because,
+        )
+
+    def _verdict(
+        self, error: EtlError | None, failed: Sequence[FailedTest], because: str | None
+    ) -> tuple[Status, int]:
+        """Return a pipeline's status and the exit code that it calls for."""
+        if error is not None:
+            partial = error.exit_code == 4
+            return (Status.PARTIAL if partial else Status.FAILED), error.exit_code
+        if any(not test.accepted for test in failed):
+            return Status.PARTIAL, 4
+        if because in PAUSES:
+            return Status.PAUSED, 6 if self._limits.fail_if_paused else 0
+        if because is not None:
+            return Status.PAUSED, 0
+        return Status.COMPLETE, 0
+
+    def _report(self, started_at: datetime, seconds: float) -> RunReport:
+        usages = [client.usage for client in self._clients.values()]
+        by_status: dict[str, int] = {}
+        for usage in usages:
+            for status, count in usage.by_status.items():
+                by_status[status] = by_status.get(status, 0) + count
+        statuses = [report.status for report in self._reports]
+        worst = next((status for status in _WORST_FIRST if status in statuses), Status.COMPLETE)
+        reasons = [report.stopped_because for report in self._reports if report.stopped_because]
+        fields = {"stopped_because": reasons[0]} if reasons else {}
+        busiest = max(usages, key=lambda usage: usage.total, default=None)
+        return RunReport(
+            run_id=self._world.run_id,
+            status=worst,
+            started_at=started_at.isoformat(timespec="milliseconds"),
+            duration_seconds=round(seconds, 3),
+            pipelines=self._reports,
+            requests=Requests(
+                total=sum(usage.total for usage in usages),
+                by_status=by_status,
+                retried=sum(usage.retried for usage in usages),
+                throttled=sum(usage.throttled for usage in usages),
+            ),
+            token_grants=sum(usage.token_grants for usage in usages),
+            rate_limit=None
+            if busiest is None
+            else Rate(busiest.limit, busiest.window_seconds, round(busiest.utilisation, 4)),
+            **fields,
+        )
+
+
+_WORST_FIRST: Final = (Status.FAILED, Status.PARTIAL, Status.PAUSED, Status.COMPLETE)
+
+
+def _why_failed(look: Looked) -> str | None:
+    if look.failed is not None:
+        return look.failed
+    if look.verdict is not None and not look.verdict.verified:
+        return look.verdict.sentence()
+    return None
+
+
+def _first(group: BaseExceptionGroup[EtlError]) -> EtlError:
+    """Return one error of a group: stages that fail together fail of one cause."""
+    for error in group.exceptions:
+        return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    raise AssertionError("an exception group is never empty")
+
+
+def keep_last_run(state_dir: Path, report: RunReport) -> None:
+    """Keep the report as `last_run.json`, whole or not at all."""
+    try:
+        make_state_dir(state_dir)
+        descriptor, name = tempfile.mkstemp(dir=state_dir, prefix=".last_run-")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(to_json(report) + b"\n")
+        Path(name).replace(state_dir / "last_run.json")
+    except OSError as error:
+        raise StateError(
+            f"The report of the run could not be kept: {error.strerror}.", where=str(state_dir)
+        ) from error
