@@ -67,7 +67,11 @@ def orders(config: Config, names: Sequence[str], asked: Asked) -> list[Order]:
                 where=str(config.path),
                 advice=f"It has: {', '.join(config.pipelines)}.",
             )
-    chosen = [pipeline for pipeline in config.pipelines.values() if pipeline.name in (names or config.pipelines)]
+    chosen = [
+        pipeline
+        for pipeline in config.pipelines.values()
+        if pipeline.name in (names or config.pipelines)
+    ]
     for pipeline in chosen:
         _refuse_foreign(asked.tests, _tests_of(pipeline), "test", pipeline.name)
         _refuse_foreign(asked.tables, pipeline.tables, "table", pipeline.name)

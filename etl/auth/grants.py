@@ -86,9 +86,7 @@ async def ask_for_token(
     return Token(SecretStr(value), life, asked_at, asked_at_wall)
 
 
-async def _post(
-    session: aiohttp.ClientSession, connection: Connection
-) -> tuple[int, Any, bytes]:
+async def _post(session: aiohttp.ClientSession, connection: Connection) -> tuple[int, Any, bytes]:
     """Send the request; never follows a redirect: a 307 would carry the secret away."""
     secret, client_id = connection.client_secret, connection.client_id
     form = {
@@ -98,9 +96,7 @@ async def _post(
         "scope": connection.scope,
     }
     try:
-        async with session.post(
-            connection.token_url, data=form, allow_redirects=False
-        ) as response:
+        async with session.post(connection.token_url, data=form, allow_redirects=False) as response:
             body = bytearray()
             async for chunk in response.content.iter_any():
                 body += chunk
@@ -108,7 +104,9 @@ async def _post(
                     raise GrantFailed("the token endpoint's answer is too large")
             return response.status, response.headers, bytes(body)
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        raise GrantFailed(f"the token endpoint could not be asked ({type(error).__name__})") from None
+        raise GrantFailed(
+            f"the token endpoint could not be asked ({type(error).__name__})"
+        ) from None
 
 
 def _object_in(body: bytes) -> dict[str, Any]:

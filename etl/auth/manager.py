@@ -8,6 +8,7 @@ and nobody waits; in the *mandatory* one (the last 30 s, at most 5 %) whoever ne
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from random import Random
 from typing import Final
 
@@ -19,6 +20,7 @@ from etl.auth.grants import GrantFailed, Token, ask_for_token
 from etl.config.models import Connection
 from etl.errors import CredentialsRefused, EtlError, Unreachable
 from etl.pacing.clock import Clock
+from etl.pacing.events import Events, no_events
 from etl.pacing.rules import retry_delay
 
 ADVISORY_SHARE: Final = 0.2
@@ -66,6 +68,7 @@ class TokenManager:
         clock: Clock,
         random: Random,
         tasks: TaskGroup,
+        on_event: Events = no_events,
     ) -> None:
         """Begin without a token; see `open_tokens`."""
         self.grants = 0
@@ -74,6 +77,7 @@ class TokenManager:
         self._clock = clock
         self._random = random
         self._tasks = tasks
+        self._on_event = on_event
         self._token: Token | None = None
         self._renewed: Event | None = None
         self._failure: EtlError | None = None
@@ -153,32 +157,34 @@ class TokenManager:
 
     async def _renew(self, renewed: Event) -> None:
         """Get a token, with retries for as long as the budget lasts, and wake who waits."""
-        began_at = self._clock.monotonic()
-        attempt = 0
         try:
-            while True:
-                try:
-                    token = await ask_for_token(self._session, self._connection, self._clock)
-                except GrantFailed as failed:
-                    attempt += 1
-                    if self._clock.monotonic() - began_at >= GRANT_BUDGET_SECONDS:
-                        self._failure = _no_token(self._connection, failed)
-                        return
-                    await self._clock.sleep(
-                        retry_delay(attempt, failed.hint_seconds, self._random)
-                    )
-                else:
-                    break
+            token = await self._granted()
+        except (CredentialsRefused, Unreachable) as error:
+            self._failure = error
+            if isinstance(error, CredentialsRefused):
+                self._token = None
+        else:
             self.grants += 1
             self._token, self._failure = token, None
             # Jittered, so that many processes do not renew at once.
             self._renew_early = self._random.uniform(0.8, 1.0)
-        except CredentialsRefused as error:
-            self._failure = error
-            self._token = None
+            self._on_event("token_renewed", life_seconds=token.life_seconds, grants=self.grants)
         finally:
             self._renewed = None
             renewed.set()
+
+    async def _granted(self) -> Token:
+        """Ask until a token is granted, with backoff, for as long as the budget lasts."""
+        began_at = self._clock.monotonic()
+        for attempt in count():
+            try:
+                return await ask_for_token(self._session, self._connection, self._clock)
+            except GrantFailed as failed:
+                if self._clock.monotonic() - began_at >= GRANT_BUDGET_SECONDS:
+                    raise _no_token(self._connection, failed) from None
+                delay = retry_delay(attempt, failed.hint_seconds, self._random)
+                await self._clock.sleep(delay)
+        raise AssertionError("count() has no end")
 
 
 def _no_token(connection: Connection, failed: GrantFailed) -> Unreachable:
@@ -192,9 +198,13 @@ def _no_token(connection: Connection, failed: GrantFailed) -> Unreachable:
 
 @asynccontextmanager
 async def open_tokens(
-    connection: Connection, session: aiohttp.ClientSession, clock: Clock, random: Random
+    connection: Connection,
+    session: aiohttp.ClientSession,
+    clock: Clock,
+    random: Random,
+    on_event: Events = no_events,
 ) -> AsyncIterator[TokenManager]:
     """Open the tokens of a connection; its background renewal ends with the block."""
     async with create_task_group() as tasks:
-        yield TokenManager(connection, session, clock, random, tasks)
+        yield TokenManager(connection, session, clock, random, tasks, on_event)
         tasks.cancel_scope.cancel()

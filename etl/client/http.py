@@ -24,17 +24,16 @@ from etl.auth.manager import Refusals, TokenManager, open_tokens
 from etl.client.values import (
     Answer,
     Content,
-    Events,
     Fetched,
     Request,
     TryKind,
     TryLater,
     UnreadableBodyError,
-    no_events,
 )
 from etl.config.models import Connection
 from etl.errors import BadRequest, Forbidden, NotFound, Unreachable
 from etl.pacing.clock import Clock
+from etl.pacing.events import Events, no_events
 from etl.pacing.pacer import Pacer, RequestsSpent, Slot, Stopped, open_pacer
 from etl.pacing.rules import read_headers
 
@@ -206,9 +205,7 @@ class Client:
             if response.status == 200:
                 self._tokens.good(used, response.sent_at)
 
-    async def _redirected(
-        self, url: URL, request: Request[Content]
-    ) -> tuple[_Response, Token]:
+    async def _redirected(self, url: URL, request: Request[Content]) -> tuple[_Response, Token]:
         """Send, and follow redirects on the API's own origin: each is a send of its own."""
         for _ in range(_MOST_REDIRECTS):
             response, token = await self._send(url, int(request.endpoint.priority))
@@ -371,7 +368,9 @@ async def open_client(
             )
         )
         session = await stack.enter_async_context(await _session(connection))
-        tokens = await stack.enter_async_context(open_tokens(connection, session, clock, random))
+        tokens = await stack.enter_async_context(
+            open_tokens(connection, session, clock, random, on_event)
+        )
         yield Client(connection, session, pacer, tokens, clock, on_event)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 Content = TypeVar("Content")
 """What an endpoint's `decode` makes of a body."""
@@ -110,21 +110,6 @@ class TryLater(Exception):
         self.kind = kind
         self.hint_seconds = hint_seconds
         self.answer = answer
-
-
-Field = str | int | float | bool | None
-
-
-class Events(Protocol):
-    """Takes an event and its fields: names and numbers, never bodies or people."""
-
-    def __call__(self, event: str, **fields: Field) -> None:
-        """Take one event."""
-
-
-def no_events(event: str, **fields: Field) -> None:
-    """Take an event and do nothing with it."""
-    del event, fields
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,20 @@
 """placeholder"""
+
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
-from collections.abc import Mapping
-from pydantic import BaseModel, SecretStr, ConfigDict
+
+from pydantic import BaseModel, ConfigDict, SecretStr
+
 
 class _M(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+
 class RateLimit(_M):
     requests: int = 10
     seconds: float = 60.0
+
 
 class Connection(_M):
     name: str = "default"
@@ -22,21 +27,26 @@ class Connection(_M):
     concurrency: int = 8
     timeout_seconds: float = 60.0
 
+
 class Pagination(_M):
     style: Literal["auto", "page", "offset"] = "auto"
     rows_per_page: int = 500
     first_page: Literal[0, 1, "auto"] = "auto"
 
+
 class Lake(_M):
     url: str = "./lake"
     format: str = "parquet"
     partition_by: tuple[str, ...] = ("test_id",)
+
     @property
     def path(self) -> Path | None:
         return Path(self.url)
 
+
 class Discovery(_M):
     pass
+
 
 class Pipeline(_M):
     name: str
@@ -49,6 +59,7 @@ class Pipeline(_M):
     keep_bodies: object = "auto"
     pagination: Pagination = Pagination()
     lake: Lake = Lake()
+
 
 class Config(_M):
     path: Path

@@ -24,18 +24,26 @@ ROW_GROUP_ROWS: Final = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How a table's files look: layout, schema, and the columns where a dictionary pays."""
+    """How a table's rows and files look.
+
+    `full_schema` has the partition columns, which `schema`, the files', leaves to the path.
+    `repeating` are the columns where a dictionary pays.
+    """
 
     layout: Layout
+    full_schema: pa.Schema
     schema: pa.Schema
     repeating: tuple[str, ...]
 
 
 def shape_of(layout: Layout, columns: Sequence[Column]) -> Shape:
     """Return the shape of a table's files under this layout."""
-    schema = layout.schema(pa.schema([(column.name, column.type) for column in columns]))
-    repeating = [column.name for column in columns if column.repeats and column.name in schema.names]
-    return Shape(layout, schema, tuple(repeating))
+    full = pa.schema([pa.field(column.name, column.type) for column in columns])
+    schema = layout.schema(full)
+    repeating = [
+        column.name for column in columns if column.repeats and column.name in schema.names
+    ]
+    return Shape(layout, full, schema, tuple(repeating))
 
 
 @dataclass(slots=True)
@@ -120,7 +128,7 @@ class Batch:
                     part.shape.schema,
                     compression="zstd",
                     compression_level=1,
-                    use_dictionary=list(part.shape.repeating),
+                    use_dictionary=list(part.shape.repeating),  # type: ignore[arg-type]
                 )
             part.writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
         except (OSError, pa.ArrowException) as error:

@@ -26,20 +26,19 @@ VERIFIED: Final = "verified"
 REMOVED: Final = "removed"
 _FAILED: Final = "failed"
 
-SCHEMA: Final = pa.schema(
-    [
-        ("endpoint", pa.string()),
-        ("test_id", pa.string()),
-        ("session_id", pa.string()),
-        ("object_id", pa.string()),
-        ("status", pa.int32()),
-        ("fetched_at", pa.timestamp("us", "UTC")),
-        ("bytes", pa.int64()),
-        ("rows", pa.string()),
-        ("body", pa.binary()),
-        ("run_id", pa.string()),
-    ]
-)
+_COLUMNS: Final[dict[str, pa.DataType]] = {
+    "endpoint": pa.string(),
+    "test_id": pa.string(),
+    "session_id": pa.string(),
+    "object_id": pa.string(),
+    "status": pa.int32(),
+    "fetched_at": pa.timestamp("us", "UTC"),
+    "bytes": pa.int64(),
+    "rows": pa.string(),
+    "body": pa.binary(),
+    "run_id": pa.string(),
+}
+SCHEMA: Final = pa.schema(_COLUMNS)
 
 _METADATA: Final = b"etl"
 
@@ -119,9 +118,7 @@ def encode(commit: Commit) -> bytes:
         notes=dict(commit.notes),
     )
     columns = list(zip(*rows, strict=True)) or [()] * len(SCHEMA)
-    arrays = [
-        pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types, strict=True)
-    ]
+    arrays = [pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types, strict=True)]
     schema = SCHEMA.with_metadata({_METADATA: msgspec.json.encode(told)})
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_arrays(arrays, schema=schema), sink, compression="zstd")

@@ -26,7 +26,16 @@ from etl.ledger.threaded import LedgerThread
 from etl.paging.values import Listing
 from etl.tables import rejects
 from etl.tables.registry import endpoints
-from etl.tables.values import RUN_COLUMNS, TIMESTAMP, AnyTable, Reject, Rows, key_hash, printable
+from etl.tables.values import (
+    RUN_COLUMNS,
+    TIMESTAMP,
+    AnyTable,
+    Array,
+    Reject,
+    Rows,
+    key_hash,
+    printable,
+)
 
 BATCH_ROWS: Final = 250_000
 BATCH_BYTES: Final = 96 * 1024 * 1024
@@ -195,8 +204,9 @@ class Landing:
         else:
             covered.update(zip(rows.keys, rows.hashes, strict=True))
         if count:
-            names = [column.name for column in table.columns]
-            self._gather(table.name, names, columns, extra, count, answer, rows.order)
+            arrays = [columns.get(column.name) for column in table.columns]
+            extras = pa.nulls(count, pa.string()) if extra is None else pa.array(extra, pa.string())
+            self._gather(table.name, answer, arrays, extras, rows.order)
         return count
 
     def _fresh(self, table: str, rows: Rows, covered: dict[int, int]) -> list[int]:
@@ -218,42 +228,42 @@ class Landing:
             return 0
         covered.update(dict.fromkeys(fresh, 0))
         rejected = list(fresh.values())
-        columns = {
-            "endpoint": pa.array([answer.endpoint] * len(rejected), pa.string()),
-            "session_id": pa.array([reject.session_id for reject in rejected], pa.string()),
-            "reason": pa.array([reject.reason for reject in rejected], pa.string()),
-            "body": pa.array([reject.body for reject in rejected], pa.string()),
-        }
-        names = [column.name for column in rejects.COLUMNS]
-        self._gather(rejects.NAME, names, columns, None, len(rejected), answer, 0)
-        return len(rejected)
+        count = len(rejected)
+        columns = [
+            pa.array([answer.endpoint] * count, pa.string()),
+            None,
+            pa.array([reject.session_id for reject in rejected], pa.string()),
+            pa.array([reject.reason for reject in rejected], pa.string()),
+            pa.array([reject.body for reject in rejected], pa.string()),
+        ]
+        self._gather(rejects.NAME, answer, columns, pa.nulls(count, pa.string()), 0)
+        return count
 
     def _gather(
         self,
         table: str,
-        names: Sequence[str],
-        columns: Mapping[str, pa.Array],
-        extra: Sequence[str | None] | None,
-        count: int,
         answer: Answer,
+        columns: Sequence[Array | None],
+        extra: Array,
         order: int,
     ) -> None:
-        """Add rows to the batch, with the columns that they share."""
-        shared = {
-            "test_id": pa.repeat(pa.scalar(answer.test_id, pa.string()), count),
-            "_run_id": pa.repeat(self._plan.run_id, count),
-            "_fetched_at": pa.repeat(pa.scalar(answer.fetched_at_us, TIMESTAMP), count),
-            "_extra": pa.nulls(count, pa.string())
-            if extra is None
-            else pa.array(extra, pa.string()),
-        }
-        all_names = [*names, *(column.name for column in RUN_COLUMNS)]
-        arrays = [columns[name] if name in columns else shared[name] for name in all_names]
+        """Add rows to the batch. A column that is None is the answer's `test_id`."""
+        count = len(extra)
         test_id = answer.test_id or ""
+        shared = pa.repeat(pa.scalar(answer.test_id, pa.string()), count)
+        shape = self._shapes[table]
+        rows = pa.RecordBatch.from_arrays(
+            [
+                *(shared if column is None else column for column in columns),
+                pa.repeat(pa.scalar(self._plan.run_id, pa.string()), count),
+                pa.repeat(pa.scalar(answer.fetched_at_us, TIMESTAMP), count),
+                extra,
+            ],
+            schema=shape.full_schema,
+        )
         self._changed.add(test_id)
         place = (self._order.setdefault(test_id, len(self._order)), order)
-        rows = pa.RecordBatch.from_arrays(arrays, names=all_names)
-        self._batch.add(self._shapes[table], rows, place)
+        self._batch.add(shape, rows, place)
         self.tally.rows[table] += count
 
     async def close_batch(self) -> Closed:

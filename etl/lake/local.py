@@ -67,7 +67,7 @@ class LocalLake:
         """Return the numbers of a pipeline's commits, ascending."""
         with _disk_errors(self.root):
             folder = self._commits_folder(pipeline)
-            names = os.listdir(folder) if folder.is_dir() else []
+            names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
         numbers = (read_commit_name(name) for name in names)
         return sorted(number for number in numbers if number is not None)
 
@@ -75,7 +75,7 @@ class LocalLake:
         """Return the names of the pipelines that have committed to this lake."""
         with _disk_errors(self.root):
             folder = self.root / _RECORD / "answers"
-            names = os.listdir(folder) if folder.is_dir() else []
+            names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
         return sorted(name.removeprefix("pipeline=") for name in names if "=" in name)
 
     def commit_path(self, pipeline: str, batch: int) -> Path:
@@ -186,9 +186,7 @@ class LocalLake:
         if not self.root.is_dir():
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         mode = self._mode(0o777)
-        missing = [
-            parent for parent in (folder, *folder.parents) if self.root in parent.parents
-        ]
+        missing = [parent for parent in (folder, *folder.parents) if self.root in parent.parents]
         for parent in reversed(missing):
             if not parent.is_dir():
                 parent.mkdir(exist_ok=True)

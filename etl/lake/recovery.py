@@ -14,7 +14,6 @@ from etl.lake.commits import Commit, CommitRead
 from etl.lake.local import LocalLake
 from etl.lake.names import DataName, finished_name, read_data_name
 from etl.lake.scan import may_hold, rows_in, table_of
-from etl.ledger.frames import Identity
 from etl.ledger.records import Record
 from etl.ledger.store import File, Landed, Ledger, Looked
 from etl.paging.values import Listing
@@ -102,17 +101,12 @@ def _adopt(lake: LocalLake, ledger: Ledger, pipeline: str, recovery: Recovery) -
     if known - set(on_lake):
         ledger.forget_lake()
         known = set()
-    identities: set[Identity] = set()
-    for batch in on_lake:
-        if batch in known:
-            continue
+    for batch in (batch for batch in on_lake if batch not in known):
         commit = commits.read(lake.commit_path(pipeline, batch), pipeline)
         _adopt_one(ledger, commit)
         lake.remove(commit.replaces)
-        identities.update(commit.identities)
+        ledger.drop_from_inbox(commit.identities)
         recovery.adopted.append(batch)
-    if identities:
-        ledger.drop_from_inbox(identities)
 
 
 def _adopt_one(ledger: Ledger, commit: CommitRead) -> None:

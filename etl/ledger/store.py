@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -117,10 +118,8 @@ def _opened(path: Path) -> "Ledger":
 
 def _set_aside(path: Path) -> Path:
     """Rename a file that is no ledger, and what SQLite keeps beside it."""
-    for number in range(1, 1_000):
-        aside = path.with_name(f"{path.name}.unreadable-{number}")
-        if not aside.exists():
-            break
+    names = (path.with_name(f"{path.name}.unreadable-{number}") for number in count(1))
+    aside = next(name for name in names if not name.exists())
     path.rename(aside)
     for suffix in ("-wal", "-shm"):
         beside = path.with_name(path.name + suffix)

@@ -172,7 +172,7 @@ def _decided(sweep: Sweep, dialect: Dialect, view: PageView) -> Sweep:
     """Decide after a page that connects: verified, joined, at the end, or read on."""
     if sweep.fresh and _may_join(sweep):
         sweep = _joined(sweep)
-    if sweep.verdict is not None or sweep.proof_of is not None or not sweep.fresh and view.ids:
+    if sweep.verdict is not None or sweep.proof_of is not None or (not sweep.fresh and view.ids):
         return sweep
     short = view.limit is None or len(view.ids) < view.limit
     at_end = (

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
-from etl.client.values import Events, Field, no_events
 from etl.errors import UsageError
+from etl.pacing.events import Events, Field, no_events
+
 
 class EventLines:
     """Writes events as JSON lines; each line is whole when it is written."""

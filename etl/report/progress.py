@@ -11,9 +11,9 @@ from rich.live import Live
 from rich.table import Table
 
 from etl.client.http import Client
-from etl.client.values import Events, no_events
 from etl.lake.landing import Tally
 from etl.ledger.store import Looked
+from etl.pacing.events import Events, no_events
 
 LOG_EVERY_SECONDS: Final = 60.0
 
@@ -37,9 +37,7 @@ class Progress:
 
     def page_landed(self, test_id: str, rows: Mapping[str, int]) -> None:
         """Note an answer whose rows are in the lake now."""
-        self.events(
-            "page_landed", pipeline=self.pipeline, test_id=test_id, rows=sum(rows.values())
-        )
+        self.events("page_landed", pipeline=self.pipeline, test_id=test_id, rows=sum(rows.values()))
 
     def looked(self, look: Looked) -> None:
         """Note a test whose look has ended and landed."""
@@ -121,5 +119,3 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
-
-

@@ -40,7 +40,9 @@ def _print_pipeline(pipeline: PipelineReport, console: Console) -> None:
     rows = ", ".join(f"{count:,} new rows in {table}" for table, count in pipeline.rows.items())
     _say(console, f"{pipeline.name}: {rows or 'no table'}", "bold")
     _say(console, f"  tests      {pipeline.verified} of {pipeline.tests} proved complete")
-    _say(console, f"  lake       {pipeline.lake}  ({pipeline.files} files, {_size(pipeline.bytes)})")
+    _say(
+        console, f"  lake       {pipeline.lake}  ({pipeline.files} files, {_size(pipeline.bytes)})"
+    )
     for table, count in pipeline.edited.items():
         _say(console, f"  edited     {count} rows of {table} are answered differently now")
     for test, count in pipeline.removed.items():

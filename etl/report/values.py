@@ -73,7 +73,7 @@ class RunReport(msgspec.Struct, frozen=True):
     token_grants: int
     rate_limit: Rate | None
     schema_version: int = 1
-    stopped_because: str | msgspec.UnsetType = msgspec.UNSET
+    stopped_because: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
 def to_json(report: RunReport) -> bytes:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from anyio import CancelScope, create_task_group, open_signal_receiver, to_thread
 
 from etl.client.http import Client, open_client
@@ -26,6 +27,7 @@ from etl.report.values import (
     Status,
     to_json,
 )
+from etl.run.errors import first_error
 from etl.run.pipeline import Outcome, PipelineRun, World
 
 PAUSES: Final = frozenset({"max_runtime", "max_requests"})
@@ -121,10 +123,10 @@ class Export:
             try:
                 await self._run_when_free(run)
             except* EtlError as group:
-                error = _first(group)
+                error = first_error(group)
             outcome = run.outcome
             if outcome.stopped is not None and outcome.stopped.because in PAUSES:
-                self._stop_because = self._stop_because or outcome.stopped.because
+                self._stop(outcome.stopped.because)
         else:
             outcome.notes.append("Not begun: the run was stopped before.")
         self._reports.append(self._pipeline_report(order, outcome, error))
@@ -216,7 +218,6 @@ class Export:
         statuses = [report.status for report in self._reports]
         worst = next((status for status in _WORST_FIRST if status in statuses), Status.COMPLETE)
         reasons = [report.stopped_because for report in self._reports if report.stopped_because]
-        fields = {"stopped_because": reasons[0]} if reasons else {}
         busiest = max(usages, key=lambda usage: usage.total, default=None)
         return RunReport(
             run_id=self._world.run_id,
@@ -234,7 +235,7 @@ class Export:
             rate_limit=None
             if busiest is None
             else Rate(busiest.limit, busiest.window_seconds, round(busiest.utilisation, 4)),
-            **fields,
+            stopped_because=reasons[0] if reasons else msgspec.UNSET,
         )
 
 
@@ -247,13 +248,6 @@ def _why_failed(look: Looked) -> str | None:
     if look.verdict is not None and not look.verdict.verified:
         return look.verdict.sentence()
     return None
-
-
-def _first(group: BaseExceptionGroup[EtlError]) -> EtlError:
-    """Return one error of a group: stages that fail together fail of one cause."""
-    for error in group.exceptions:
-        return _first(error) if isinstance(error, BaseExceptionGroup) else error
-    raise AssertionError("an exception group is never empty")
 
 
 def keep_last_run(state_dir: Path, report: RunReport) -> None:

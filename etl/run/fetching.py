@@ -18,6 +18,7 @@ from etl.run.queue import Queue
 from etl.run.stores import Stores
 from etl.tables.sessions import SESSION_RESULTS, SessionsPage
 
+
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How long what may pass is waited for.

@@ -47,7 +47,13 @@ class Looks:
     """The looks under way and those to come: one test after another, begun ones first."""
 
     def __init__(
-        self, work: Iterable[Work], dialect: Dialect, *, audit: str, most_tests: int, most_pages: int
+        self,
+        work: Iterable[Work],
+        dialect: Dialect,
+        *,
+        audit: str,
+        most_tests: int,
+        most_pages: int,
     ) -> None:
         """Begin with nothing under way; at most `most_tests` are looked at together."""
         self.dialect = dialect

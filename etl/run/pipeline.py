@@ -1,6 +1,6 @@
 """Runs one pipeline: opens its stores, wires fetch → keep → land, drains and closes them."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -114,7 +114,9 @@ class PipelineRun:
                 ledger,
                 records,
                 self.outcome.recovery.next_batch,
-                lambda: {self._dialect_note: _packed(looks.dialect)} if looks.dialect.settled else {},
+                lambda: (
+                    {self._dialect_note: _packed(looks.dialect)} if looks.dialect.settled else {}
+                ),
             )
             self.outcome.tally = landing.tally
             self._progress.begin_pipeline(self._order.name, len(work), landing.tally, self._client)

@@ -12,6 +12,8 @@ from etl.tables.values import RUN_COLUMNS, Column
 
 NAME: Final = "rejects"
 
+KEY: Final = ("endpoint", "test_id", "session_id", "hash of body")
+
 COLUMNS: Final = (
     Column("endpoint", pa.string(), "The endpoint that answered it.", repeats=True),
     Column("test_id", pa.string(), "The test that was asked.", repeats=True),

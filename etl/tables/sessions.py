@@ -11,7 +11,7 @@ import msgspec
 import pyarrow as pa
 
 from etl.client.values import Answer, Endpoint, Priority, Scope, UnreadableBodyError
-from etl.tables.json_text import Json, lenient, storable, text_of
+from etl.tables.json_text import Json, lenient, plain, storable, text_of
 from etl.tables.times import readable_time, timestamps
 from etl.tables.values import TIMESTAMP, Column, Reject, Rows, Table, row_hash
 
@@ -119,7 +119,7 @@ def _decode_with_care(body: bytes) -> SessionsPage:
         raise UnreadableBodyError("it is not a page of sessions")
     read = [_read_row(row) for row in served]
     good = [(row, row.summary) for row in read if row.summary is not None]
-    unknown_at_top = page.keys() - _PUBLISHED
+    unknown_at_top = frozenset(page.keys() - _PUBLISHED)
     test_id, meta = page.get("testId"), page.get("meta")
     echo = meta.get("pagination") if isinstance(meta, dict) else None
     told = echo if isinstance(echo, dict) else {}

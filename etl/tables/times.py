@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
-from etl.tables.values import TIMESTAMP
+from etl.tables.values import TIMESTAMP, Array
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def timestamps(texts: Sequence[str | None]) -> pa.Array:
+def timestamps(texts: Sequence[str | None]) -> Array:
     """Return UTC timestamps in microseconds; raises ValueError if one cannot be read.
 
     Arrow reads the form that the API publishes; any other ISO 8601 form, and a form

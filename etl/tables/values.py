@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 
 import pyarrow as pa
 import xxhash
@@ -11,7 +11,10 @@ from etl.client.values import Answer, Content, Endpoint
 
 TIMESTAMP = pa.timestamp("us", "UTC")
 
-Read = TypeVar("Read")
+if TYPE_CHECKING:
+    Array: TypeAlias = pa.Array[Any]
+else:
+    Array: TypeAlias = pa.Array  # generic to the type checker alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ class Rows:
 
     keys: Sequence[int]
     hashes: Sequence[int]
-    columns: dict[str, pa.Array]
+    columns: dict[str, Array]
     extra: Sequence[str | None] | None = None
     rejects: Sequence[Reject] = ()
     unknown_fields: frozenset[str] = frozenset()
@@ -106,3 +109,12 @@ def printable(body: bytes) -> str:
 AnyTable = Table[Any]
 """A table of whatever content: what the registry and the landing handle."""
 
+
+def rows_as_dicts(rows: Rows, test_id: str | None) -> list[dict[str, object]]:
+    """Return rows one by one, for people: what a screen or JSON shows."""
+    names = list(rows.columns)
+    lists = [rows.columns[name].to_pylist() for name in names]
+    return [
+        {"test_id": test_id, **dict(zip(names, values, strict=True))}
+        for values in zip(*lists, strict=True)
+    ]

@@ -1,0 +1,44 @@
+"""Arguments in, exit codes out.
+
+`app` names the commands and their options and imports nothing heavy, so that `--help`
+and `--version` are quick; each command's work is in a module of its own, imported when
+it is called.
+"""
+
+import sys
+from typing import NoReturn
+
+from etl.errors import EtlError
+
+
+def main() -> NoReturn:
+    """Run the command line, and exit as the contract says; never shows a traceback but a bug's."""
+    from etl.cli.app import app
+
+    try:
+        app()
+    except EtlError as error:
+        _say(str(error))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader has gone (`etl status | head`): nothing is left to say to it.
+        sys.stdout = open("/dev/null", "w", encoding="utf-8")  # noqa: SIM115, PTH123
+        sys.exit(0)
+    except Exception:  # noqa: BLE001 - the one place where a bug is told from an error
+        import traceback
+
+        traceback.print_exc()
+        _say(
+            "This is a bug in etl. Please report it with the lines above and the output of "
+            "`etl --version`; look through them for anything that is not for others' eyes."
+        )
+        sys.exit(1)
+    sys.exit(0)
+
+
+def _say(text: str) -> None:
+    from etl.cli.output import printable
+
+    print(f"etl: {printable(text)}", file=sys.stderr)

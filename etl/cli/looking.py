@@ -1,0 +1,153 @@
+"""`etl status`, `etl plan` and `etl schema`: commands that ask nothing and write nothing."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from etl.cli.output import print_json, print_table, say
+from etl.cli.settings import load_config
+from etl.config.schema import json_schema
+from etl.errors import UsageError
+from etl.ledger.reading import LedgerStatus, read_listings, read_status
+from etl.plan import Asked, forecast, orders
+from etl.report.progress import duration
+from etl.tables import rejects
+from etl.tables.registry import tables
+from etl.tables.values import RUN_COLUMNS, Column
+
+
+def status_command(path: Path, name: str | None, *, as_json: bool) -> None:
+    """Show last runs and, of each test, what has landed and when it was proved."""
+    names = () if name is None else (name,)
+    config = load_config(path, names, require_credentials=False)
+    found = {
+        order.name: read_status(config.state_dir, order.name)
+        for order in orders(config, names, Asked())
+    }
+    if as_json:
+        print_json({"pipelines": [_status_json(name, status) for name, status in found.items()]})
+        return
+    for pipeline, status in found.items():
+        _print_status(pipeline, status)
+
+
+def _status_json(name: str, status: LedgerStatus) -> dict[str, object]:
+    return {
+        "name": name,
+        "runs": [
+            {
+                "run_id": run.run_id,
+                "started_at": _iso(run.started_at_us),
+                "status": run.status or "unfinished",
+            }
+            for run in status.runs
+        ],
+        "answers_waiting": status.answers_waiting,
+        "rows": sum(test.rows for test in status.tests),
+        "tests": [
+            {
+                "test_id": test.test_id,
+                "rows": test.rows,
+                "total": test.total,
+                "outcome": test.outcome,
+                "looked_at": _iso(test.looked_at_us),
+                "verified_at": _iso(test.verified_at_us),
+                "oldest_proof": _iso(test.oldest_proof_us),
+            }
+            for test in status.tests
+        ],
+    }
+
+
+def _print_status(name: str, status: LedgerStatus) -> None:
+    rows = sum(test.rows for test in status.tests)
+    say(f"{name}: {rows:,} rows landed of {len(status.tests)} tests")
+    if status.answers_waiting:
+        say(f"  {status.answers_waiting} frames of answers wait to be landed by the next run")
+    for run in status.runs:
+        say(f"  run {run.run_id}  {_iso(run.started_at_us)}  {run.status or 'unfinished'}")
+    print_table(
+        ("test", "rows", "total", "outcome", "looked at", "proved whole at", "oldest proof"),
+        [
+            (
+                test.test_id,
+                test.rows,
+                test.total,
+                test.outcome,
+                _iso(test.looked_at_us),
+                _iso(test.verified_at_us),
+                _iso(test.oldest_proof_us),
+            )
+            for test in status.tests
+        ],
+    )
+
+
+def _iso(moment_us: int | None) -> str | None:
+    if moment_us is None:
+        return None
+    return datetime.fromtimestamp(moment_us / 1_000_000, UTC).isoformat(timespec="seconds")
+
+
+def plan_command(path: Path, names: Sequence[str], *, as_json: bool) -> None:
+    """Show what a run would ask, and how long that takes."""
+    config = load_config(path, names, require_credentials=False)
+    found = [
+        forecast(order, read_listings(config.state_dir, order.name))
+        for order in orders(config, names, Asked())
+    ]
+    if as_json:
+        print_json({"pipelines": [asdict(plan) for plan in found]})
+        return
+    for plan in found:
+        print_table(
+            (plan.name, ""),
+            [
+                ("tests", plan.tests),
+                *plan.requests.items(),
+                ("duration", duration(plan.duration_seconds)),
+                ("token grants", plan.token_grants),
+            ],
+        )
+        if plan.unknown_tests:
+            say(
+                f"  {plan.unknown_tests} tests were never looked at and count as one page each: "
+                "only asking tells how many they have."
+            )
+
+
+def schema_command(name: str | None, *, as_json: bool, of_config: bool) -> None:
+    """Show the tables' columns, or the JSON Schema of the pipelines file."""
+    if of_config:
+        print(json.dumps(json_schema(), indent=2))
+        return
+    known = {table.name: (table.row, table.key, table.columns) for table in tables().values()}
+    known[rejects.NAME] = ("a row or body that could not be read", rejects.KEY, rejects.COLUMNS)
+    if name is not None and name not in known:
+        raise UsageError(f"There is no table {name!r}.", advice=f"It has: {', '.join(known)}.")
+    chosen = {table: known[table] for table in known if name in (None, table)}
+    if as_json:
+        print_json(
+            {
+                "tables": [
+                    {"name": table, "row": row, "key": key, "columns": _columns_json(columns)}
+                    for table, (row, key, columns) in chosen.items()
+                ]
+            }
+        )
+        return
+    for table, (row, key, columns) in chosen.items():
+        say(f"{table}: a row is {row}; key: {', '.join(key)}")
+        print_table(
+            ("column", "type", "meaning"),
+            [(column.name, column.type, column.meaning) for column in (*columns, *RUN_COLUMNS)],
+        )
+
+
+def _columns_json(columns: Sequence[Column]) -> list[dict[str, str]]:
+    return [
+        {"name": column.name, "type": str(column.type), "meaning": column.meaning}
+        for column in (*columns, *RUN_COLUMNS)
+    ]

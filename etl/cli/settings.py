@@ -1,0 +1,45 @@
+"""Loads the configuration for a command, and sets up what depends on it."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from etl.cli.output import say
+from etl.config.load import SandboxCredentials, load
+from etl.config.models import Config
+from etl.report.logs import set_up_logs
+from etl.tables.registry import tables
+
+
+def load_config(
+    path: Path,
+    pipelines: Sequence[str] = (),
+    *,
+    sandbox: SandboxCredentials | None = None,
+    require_credentials: bool = True,
+) -> Config:
+    """Return the configuration with logs set up by it; says its warnings on stderr.
+
+    Raises ConfigError with every mistake at once.
+    """
+    config = load(
+        path,
+        pipelines=pipelines,
+        tables=tables().keys(),
+        environ=os.environ,
+        sandbox=sandbox,
+        require_credentials=require_credentials,
+    )
+    set_up_logs(config.log_format, config.log_level, secrets_of(config))
+    for warning in config.warnings:
+        say(f"warning: {warning}")
+    return config
+
+
+def secrets_of(config: Config) -> list[str]:
+    """Return what no line may ever hold."""
+    return [
+        connection.client_secret.get_secret_value()
+        for connection in config.connections.values()
+        if connection.client_secret is not None
+    ]
