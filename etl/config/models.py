@@ -1,68 +1,178 @@
-"""placeholder"""
+"""The configuration as the other rooms see it: frozen, whole and checked."""
 
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
+from urllib.parse import unquote, urlsplit
+from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    FiniteFloat,
+    SecretStr,
+    StringConstraints,
+    Tag,
+)
 
-
-class _M(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class RateLimit(_M):
-    requests: int = 10
-    seconds: float = 60.0
-
-
-class Connection(_M):
-    name: str = "default"
-    client_id: SecretStr | None = None
-    client_secret: SecretStr | None = None
-    api_url: str = ""
-    token_url: str = ""
-    scope: str = "studies:read"
-    rate_limit: RateLimit = RateLimit()
-    concurrency: int = 8
-    timeout_seconds: float = 60.0
+PartitionColumn: TypeAlias = Literal[
+    "test_id", "start_date", "start_month", "finish_date", "finish_month"
+]
 
 
-class Pagination(_M):
-    style: Literal["auto", "page", "offset"] = "auto"
-    rows_per_page: int = 500
-    first_page: Literal[0, 1, "auto"] = "auto"
+def _uuid(text: str) -> str:
+    """Return a UUID as it is written everywhere: lower case, with hyphens."""
+    try:
+        found = str(UUID(text))
+    except ValueError:
+        raise ValueError("is not a UUID") from None
+    if found != text.lower():
+        raise ValueError("is not a UUID written with hyphens")
+    return found
 
 
-class Lake(_M):
-    url: str = "./lake"
-    format: str = "parquet"
-    partition_by: tuple[str, ...] = ("test_id",)
+TestId: TypeAlias = Annotated[str, AfterValidator(_uuid)]
+Name: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+
+
+class Model(BaseModel):
+    """What all parts of the configuration share: no unknown key, no change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class RateLimit(Model):
+    """What the vendor grants one set of credentials."""
+
+    requests: int = Field(
+        default=10, ge=1, le=100_000, strict=True, description="Requests allowed in any window."
+    )
+    seconds: FiniteFloat = Field(
+        default=60.0, ge=0.001, le=86_400, description="Length of the window, in seconds."
+    )
+
+
+class Connection(Model):
+    """A set of credentials, with its own token and its own pace."""
+
+    name: str = Field(default="default", description="Its key under `connections`.")
+    client_id: SecretStr | None = Field(
+        default=None, description="Client id; USERTESTING_CLIENT_ID if left out."
+    )
+    client_secret: SecretStr | None = Field(
+        default=None,
+        description="Client secret, as ${VARIABLE}; USERTESTING_CLIENT_SECRET if left out.",
+    )
+    api_url: str = Field(default="https://api.use2.usertesting.com", description="Base of the API.")
+    token_url: str = Field(
+        default="https://auth.usertesting.com/oauth2/aus1p3vtd8vtm4Bxv0h8/v1/token",
+        description="Token endpoint.",
+    )
+    scope: str = Field(default="studies:read", min_length=1, description="OAuth scope to ask for.")
+    rate_limit: RateLimit = Field(
+        default=RateLimit(), description="The pace; the server's own headers may lower it."
+    )
+    concurrency: int = Field(
+        default=8, ge=1, le=64, strict=True, description="Requests in flight at once."
+    )
+    timeout_seconds: FiniteFloat = Field(
+        default=60.0, gt=0, le=3_600, description="Time allowed for one request, all phases."
+    )
+
+
+class Pagination(Model):
+    """How pages of a listing are asked."""
+
+    style: Literal["auto", "page", "offset"] = Field(
+        default="auto",
+        description="`page` (rowsPerPage, pageNumber), `offset` (limit, offset) or `auto`.",
+    )
+    rows_per_page: int = Field(
+        default=500, ge=1, le=500, strict=True, description="Rows to ask for in a page."
+    )
+    first_page: Literal[0, 1, "auto"] = Field(
+        default="auto", description="The number of the first page in `page` style."
+    )
+
+
+class Lake(Model):
+    """Where the rows land, and how they are laid out."""
+
+    url: str = Field(min_length=1, description="A path or file:// URL of the lake's folder.")
+    format: Literal["parquet", "delta", "iceberg"] = Field(
+        default="parquet", description="The table format."
+    )
+    partition_by: tuple[PartitionColumn, ...] = Field(
+        default=("test_id",), description="Partition columns, outermost first; [] for none."
+    )
 
     @property
     def path(self) -> Path | None:
-        return Path(self.url)
+        """The lake's folder, or None if it is not on this machine."""
+        if self.url.startswith("file://"):
+            return Path(unquote(urlsplit(self.url).path))
+        return None if "://" in self.url else Path(self.url)
 
 
-class Discovery(_M):
-    pass
+class Discovery(Model):
+    """A filter over workspaces that finds the tests at each run."""
+
+    workspaces: Literal["all"] | tuple[TestId, ...] = Field(
+        default="all", description="Workspaces to look into."
+    )
+    product_types: tuple[str, ...] | None = Field(
+        default=None, description="Product types to keep."
+    )
+    title_matches: str | None = Field(
+        default=None, max_length=500, description="A regular expression that the title matches."
+    )
+    ordered_since: date | None = Field(default=None, description="The earliest order date.")
 
 
-class Pipeline(_M):
-    name: str
-    connection: str = "default"
-    tests: tuple[str, ...] | Discovery = ()
-    tables: tuple[str, ...] = ("sessions",)
-    audit: str = "rolling"
-    edited: str = "report"
-    accept_failures: tuple[str, ...] = ()
-    keep_bodies: object = "auto"
-    pagination: Pagination = Pagination()
-    lake: Lake = Lake()
+def _kind_of_tests(value: object) -> str:
+    return "filter" if isinstance(value, Mapping | Discovery) else "list"
 
 
-class Config(_M):
+class Pipeline(Model):
+    """What is exported, and where to."""
+
+    name: Name = Field(description="Its key under `pipelines`.")
+    connection: str = Field(default="default", description="The connection that it uses.")
+    tests: Annotated[
+        Annotated[tuple[TestId, ...], Field(min_length=1), Tag("list")]
+        | Annotated[Discovery, Tag("filter")],
+        Discriminator(_kind_of_tests),
+    ] = Field(description="Test ids, or a discovery filter.")
+    tables: tuple[str, ...] = Field(
+        default=("sessions",), min_length=1, description="Tables to export."
+    )
+    audit: Literal["off", "rolling", "full"] = Field(
+        default="rolling", description="How deep known pages are proved again."
+    )
+    edited: Literal["report", "replace"] = Field(
+        default="report", description="What becomes of a row that the API now answers differently."
+    )
+    accept_failures: tuple[TestId, ...] = Field(
+        default=(), description="Tests known to fail: reported, but no exit 4."
+    )
+    keep_bodies: Literal["auto"] | bool = Field(
+        default="auto", description="Keep session and test answers in the lake."
+    )
+    pagination: Pagination = Field(default=Pagination(), description="How pages are asked.")
+    lake: Lake = Field(description="Where the rows land.")
+
+
+class Config(Model):
+    """The whole configuration of a command."""
+
     path: Path
     state_dir: Path
-    pipelines: Mapping[str, Pipeline] = {}
-    connections: Mapping[str, Connection] = {}
+    log_format: Literal["auto", "console", "json"] = "auto"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    pipelines: Mapping[str, Pipeline]
+    connections: Mapping[str, Connection]
+    warnings: tuple[str, ...] = ()

@@ -198,8 +198,7 @@ class Landing:
         if not covered.keys().isdisjoint(rows.keys) or len(set(rows.keys)) != count:
             fresh = self._fresh(table.name, rows, covered)
             count = len(fresh)
-            indices = pa.array(fresh, pa.int64())
-            columns = {name: column.take(indices) for name, column in columns.items()}
+            columns = {name: _chosen(column, fresh) for name, column in columns.items()}
             extra = None if extra is None else [extra[place] for place in fresh]
         else:
             covered.update(zip(rows.keys, rows.hashes, strict=True))
@@ -212,11 +211,13 @@ class Landing:
     def _fresh(self, table: str, rows: Rows, covered: dict[int, int]) -> list[int]:
         """Return the places of rows not landed; note those that the API now answers anew."""
         fresh = []
-        for place, (key, value) in enumerate(zip(rows.keys, rows.hashes, strict=True)):
-            landed = covered.get(key)
-            if landed is None:
+        for place, key in enumerate(rows.keys):
+            value = rows.hashes[place]
+            if key not in covered:
                 fresh.append(place)
-            elif landed != value:
+            elif covered[key] == value:
+                continue
+            else:
                 self.tally.edited[table] += 1
             covered[key] = value
         return fresh
@@ -358,6 +359,13 @@ class Landing:
                         found[test_id, str(session_id)] = None
         self.tally.removed.update(test_id for test_id, _ in found)
         return list(found)
+
+
+def _chosen(column: Array, places: Sequence[int]) -> Array:
+    """Return some values of a column; without a copy where they are one stretch."""
+    if not places or places[-1] - places[0] + 1 == len(places):
+        return column.slice(places[0] if places else 0, len(places))
+    return column.take(pa.array(places, pa.int64()))
 
 
 _LISTED: Final = "sessions"

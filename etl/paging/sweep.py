@@ -125,8 +125,8 @@ def read(sweep: Sweep, dialect: Dialect, ask: PageAsk, view: PageView) -> Sweep:
     follows = start == behind == ask.start
     if start is None or (start > max(0, behind - 1) and not follows):
         return _stray(sweep)
-    page = tuple(dict.fromkeys(view.ids))
-    meets_at = _meets_at(sweep.fresh, page)
+    page = _without_repeats(view.ids)
+    meets_at = _meets_at(sweep.fresh, page, start)
     if meets_at is None and follows and set(sweep.fresh).isdisjoint(page):
         meets_at = behind
     if meets_at is None:
@@ -134,7 +134,11 @@ def read(sweep: Sweep, dialect: Dialect, ask: PageAsk, view: PageView) -> Sweep:
     return _decided(_grown(sweep, page, meets_at, view), dialect, view)
 
 
-def _meets_at(fresh: tuple[int, ...], page: tuple[int, ...]) -> int | None:
+def _without_repeats(ids: tuple[int, ...]) -> tuple[int, ...]:
+    return ids if len(set(ids)) == len(ids) else tuple(dict.fromkeys(ids))
+
+
+def _meets_at(fresh: tuple[int, ...], page: tuple[int, ...], start: int) -> int | None:
     """Return the row of `fresh` with which the page begins, or None if they do not connect.
 
     The page must repeat `fresh` from there to its end (or lie in it whole): a longer
@@ -142,10 +146,12 @@ def _meets_at(fresh: tuple[int, ...], page: tuple[int, ...]) -> int | None:
     """
     if not fresh or not page:
         return len(fresh)
-    try:
-        begins_at = fresh.index(page[0])
-    except ValueError:
-        return None
+    begins_at = start
+    if fresh[start : start + 1] != page[:1]:
+        try:
+            begins_at = fresh.index(page[0])
+        except ValueError:
+            return None
     overlap = fresh[begins_at : begins_at + len(page)]
     connects = page[: len(overlap)] == overlap and set(fresh).isdisjoint(page[len(overlap) :])
     return begins_at if connects else None
@@ -316,7 +322,7 @@ def _page_with(dialect: Dialect, row: int) -> PageAsk:
 
 def _proved_again(sweep: Sweep, start: int | None, view: PageView) -> Sweep:
     """Close if the page is the stretch of the listing that it should be; else read all again."""
-    listing, page = sweep.known, tuple(dict.fromkeys(view.ids))
+    listing, page = sweep.known, _without_repeats(view.ids)
     arrived = (view.total or 0) - (listing.total or 0)
     row = (start or 0) - arrived
     if not page or row < 0 or listing.ids[row : row + len(page)] != page:

@@ -167,7 +167,7 @@ class PipelineRun:
                     if landing.is_empty:
                         began_at = clock.monotonic()
                     await landing.add(frame)
-                    await budget.give_back(sum(size_of(item) for item in frame.items))
+                    budget.give_back(sum(size_of(item) for item in frame.items))
                 if landing.is_due or frame is None:
                     await self._close_batch(landing)
         await self._close_batch(landing)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from anyio import Condition
+from anyio import Event
 from anyio.streams.memory import MemoryObjectSendStream
 
 from etl.client.values import Fetched
@@ -27,20 +27,19 @@ class ByteBudget:
         """Begin with nothing under way."""
         self._limit = limit
         self._used = 0
-        self._changed = Condition()
+        self._room = Event()
 
     async def take(self, size: int) -> None:
         """Wait until `size` bytes more may be under way."""
-        async with self._changed:
-            while self._used and self._used + size > self._limit:
-                await self._changed.wait()
-            self._used += size
+        while self._used and self._used + size > self._limit:
+            self._room = Event()
+            await self._room.wait()
+        self._used += size
 
-    async def give_back(self, size: int) -> None:
+    def give_back(self, size: int) -> None:
         """Say that `size` bytes have left the queue."""
-        async with self._changed:
-            self._used -= size
-            self._changed.notify_all()
+        self._used -= size
+        self._room.set()
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,9 +91,8 @@ RUN_COLUMNS = (
 """What every table has beside its own columns."""
 
 
-def row_hash(value: bytes) -> int:
-    """Return the 64-bit hash by which ledger and lake know a key or a row's values."""
-    return xxhash.xxh3_64_intdigest(value)
+row_hash: Callable[[bytes], int] = xxhash.xxh3_64_intdigest
+"""The 64-bit hash by which ledger and lake know a key or a row's values."""
 
 
 def key_hash(parts: Sequence[object]) -> int:

@@ -1,0 +1,147 @@
+"""Reads the settings of the environment and of `.env`, secrets from files and commands too."""
+
+import shlex
+import stat
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from dotenv import dotenv_values
+from pydantic import Field, SecretStr, StringConstraints, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+_COMMAND_SECONDS: Final = 30
+_LARGEST_SECRET_BYTES: Final = 65_536
+
+LowerCase = StringConstraints(to_lower=True, strip_whitespace=True)
+
+
+class Settings(BaseSettings):
+    """The settings that the contract names; empty ones count as not set."""
+
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, frozen=True)
+
+    client_id: SecretStr | None = Field(
+        default=None, validation_alias="USERTESTING_CLIENT_ID", description="Client id."
+    )
+    client_secret: SecretStr | None = Field(
+        default=None, validation_alias="USERTESTING_CLIENT_SECRET", description="Client secret."
+    )
+    api_url: str | None = Field(
+        default=None, validation_alias="USERTESTING_API_URL", description="Base of the API."
+    )
+    token_url: str | None = Field(
+        default=None, validation_alias="USERTESTING_TOKEN_URL", description="Token endpoint."
+    )
+    state_dir: Path | None = Field(
+        default=None, validation_alias="ETL_STATE_DIR", description="Where state is kept."
+    )
+    log_format: Annotated[Literal["auto", "console", "json"], LowerCase] = Field(
+        default="auto", validation_alias="ETL_LOG_FORMAT", description="How logs look."
+    )
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], LowerCase] = Field(
+        default="info", validation_alias="ETL_LOG_LEVEL", description="Which logs are shown."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what `read_settings` gives and nothing else: it has merged the sources."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+
+def variables_of(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Return the variables of `.env` in the folder, and those of the environment over them."""
+    found: dict[str, str] = {}
+    path = folder / ".env"
+    if path.is_file():
+        told = dotenv_values(path, interpolate=False, encoding="utf-8")
+        found = {name: value for name, value in told.items() if value is not None}
+    return {**found, **environ}
+
+
+def read_settings(
+    variables: Mapping[str, str], folder: Path
+) -> tuple[Settings, list[str], list[str]]:
+    """Return the settings, the mistakes found in them, and warnings.
+
+    Mistakes name the variable and never show what a secret holds.
+    """
+    mistakes: list[str] = []
+    warnings: list[str] = []
+    values = {
+        alias: variables[alias]
+        for alias in (str(field.validation_alias) for field in Settings.model_fields.values())
+        if variables.get(alias)
+    }
+    for name in ("USERTESTING_CLIENT_ID", "USERTESTING_CLIENT_SECRET"):
+        secret = _secret(name, variables, folder, mistakes, warnings)
+        if secret is not None:
+            values[name] = secret
+    try:
+        return Settings.model_validate(values), mistakes, warnings
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+        mistakes += [f"{problem['loc'][0]}: {problem['msg']}" for problem in found]
+        return Settings.model_construct(), mistakes, warnings
+
+
+def _secret(
+    name: str,
+    variables: Mapping[str, str],
+    folder: Path,
+    mistakes: list[str],
+    warnings: list[str],
+) -> str | None:
+    """Return a secret from its variable, else from its file, else from its command."""
+    if variables.get(name):
+        return variables[name]
+    if place := variables.get(f"{name}_FILE"):
+        return _from_file(f"{name}_FILE", folder / place, mistakes, warnings)
+    if command := variables.get(f"{name}_COMMAND"):
+        return _from_command(f"{name}_COMMAND", command, mistakes)
+    return None
+
+
+def _from_file(variable: str, path: Path, mistakes: list[str], warnings: list[str]) -> str | None:
+    try:
+        with path.open("rb") as file:
+            value = file.read(_LARGEST_SECRET_BYTES).decode("utf-8").rstrip("\r\n")
+            open_to_others = file.fileno() >= 0 and path.stat().st_mode & (
+                stat.S_IRWXG | stat.S_IRWXO
+            )
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        mistakes.append(f"{variable}: {path} cannot be read: {reason}")
+        return None
+    if open_to_others:
+        warnings.append(f"{path} can be read by others: run `chmod 600 {path}`.")
+    if not value:
+        mistakes.append(f"{variable}: {path} is empty")
+    return value or None
+
+
+def _from_command(variable: str, command: str, mistakes: list[str]) -> str | None:
+    try:
+        done = subprocess.run(  # noqa: S603 - the user's own setting, without a shell
+            shlex.split(command),
+            capture_output=True,
+            timeout=_COMMAND_SECONDS,
+            check=True,
+            stdin=subprocess.DEVNULL,
+        )
+        value = done.stdout.decode("utf-8").rstrip("\r\n")
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        mistakes.append(f"{variable}: the command failed ({type(error).__name__})")
+        return None
+    if not value:
+        mistakes.append(f"{variable}: the command printed nothing")
+    return value or None

@@ -1,0 +1,43 @@
+"""What `etl init` writes to start from."""
+
+from typing import Final
+
+_PIPELINES: Final = """\
+# What etl exports, and where to. `etl schema --config` prints every key;
+# `etl check` proves that it works before the first export.
+version: 1
+
+pipelines:
+  nightly:
+    # The ids of your tests: the UUID in a test's address.
+    tests:
+      - 00000000-0000-0000-0000-000000000000
+    tables: [sessions]
+    lake:
+      url: ./lake            # beside this file, wherever etl is started
+      partition_by: [test_id]
+
+# The credentials come from .env beside this file, or from the environment.
+# connections:
+#   default:
+#     rate_limit: {requests: 10, seconds: 60}   # what the vendor publishes
+"""
+
+_ENV: Final = """\
+# Read by etl beside pipelines.yaml. Keep it to yourself: chmod 600, and never commit it.
+USERTESTING_CLIENT_ID=
+USERTESTING_CLIENT_SECRET=
+# Or name a file, or a command, that holds the secret:
+# USERTESTING_CLIENT_SECRET_FILE=/run/secrets/usertesting
+# USERTESTING_CLIENT_SECRET_COMMAND=op read op://team/usertesting/secret
+"""
+
+
+def pipelines_template() -> str:
+    """Return a commented pipelines file; only its test id is to be filled in."""
+    return _PIPELINES
+
+
+def env_template() -> str:
+    """Return a commented `.env` with room for the credentials."""
+    return _ENV

@@ -1,0 +1,95 @@
+"""Validates a part of the file against its model, in words that point and help."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from etl.config.mistakes import did_you_mean
+from etl.config.models import Discovery, Lake, Model, Pagination, RateLimit
+from etl.config.yaml_source import KeyPath, Plain
+
+_Model = TypeVar("_Model", bound=Model)
+
+_PARTS: Final[Mapping[str, type[Model]]] = {
+    "rate_limit": RateLimit,
+    "pagination": Pagination,
+    "lake": Lake,
+    "tests": Discovery,
+}
+_SECRETS: Final = frozenset({"client_id", "client_secret"})
+
+
+def validated(
+    mistake: Callable[[KeyPath, str], None],
+    model: type[_Model],
+    value: Plain,
+    path: KeyPath,
+) -> _Model | None:
+    """Return the model of a named part of the file, or None after noting its mistakes.
+
+    `path` ends in the part's name, which the model takes from there and not from a key.
+    """
+    told = dict(value) if isinstance(value, dict) else {}
+    if "name" in told:
+        mistake((*path, "name"), "unknown key; the name is the key itself")
+    told["name"] = path[-1]
+    try:
+        return model.model_validate(told)
+    except ValidationError as error:
+        for problem in error.errors(include_url=False):
+            within = _key_path(problem["loc"], told)
+            where = path if within == ("name",) else (*path, *within)
+            mistake(where, _said(problem, model, within))
+        return None
+
+
+def _key_path(loc: tuple[int | str, ...], value: Any) -> KeyPath:  # noqa: ANN401
+    """Return a location as keys of the file, without pydantic's names for union members."""
+    keys: list[str | int] = []
+    for place, key in enumerate(loc):
+        if (isinstance(value, dict) and key in value) or (
+            isinstance(value, list) and isinstance(key, int) and key < len(value)
+        ):
+            value = value[key]
+        elif place + 1 < len(loc) or key in ("list", "filter"):
+            continue
+        keys.append(key)
+    return tuple(keys)
+
+
+def _said(problem: ErrorDetails, model: type[Model], within: KeyPath) -> str:
+    """Return what was found and what is accepted."""
+    kind, found = problem["type"], problem.get("input")
+    key = str(within[-1]) if within else ""
+    if kind == "extra_forbidden":
+        part = _PARTS.get(str(within[-2]), model) if len(within) > 1 else model
+        known = [name for name in part.model_fields if name != "name"]
+        return f"unknown key{did_you_mean(key, known)}; accepted: {', '.join(known)}"
+    if kind == "missing":
+        return "is missing"
+    if key in _SECRETS:
+        return "is not text"
+    if kind == "string_pattern_mismatch":
+        return f"is {shown(found)}; accepted: letters, digits, _ and -, at most 64"
+    if kind == "value_error":
+        return f"is {shown(found)}; it {str(problem['msg']).removeprefix('Value error, ')}"
+    if kind == "literal_error":
+        accepted = str(problem.get("ctx", {}).get("expected", ""))
+        hint = did_you_mean(str(found), [word.strip("' ") for word in accepted.split(",")])
+        return f"is {shown(found)}{hint}; accepted: {accepted}"
+    message = str(problem["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
+    return f"is {shown(found)}; accepted: {message[:1].lower()}{message[1:]}"
+
+
+def shown(value: object) -> str:
+    """Return a value as a message shows it: short, and on one line."""
+    if value is None:
+        return "empty"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list" if value else "an empty list"
+    text = ascii(value)
+    return text if len(text) <= 60 else text[:57] + "…"
