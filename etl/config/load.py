@@ -77,7 +77,7 @@ def load(
         state = folder / "sandbox" / "state"
     loading = _Loading(source, variables, settings, folder, state, tables, sandbox)
     found = _pipelines(loading, pipelines)
-    connections = _connections(loading, {pipeline.connection for pipeline in found.values()})
+    connections = _connections(loading, _used_connections(loading, pipelines))
     if require_credentials and not complaints:
         complaints += _missing_credentials(connections, variables)
     if loading.mistakes or complaints:
@@ -158,15 +158,10 @@ def _pipeline(loading: _Loading, name: str, value: Plain, *, runs: bool) -> Pipe
     if isinstance(filled, dict) and loading.sandbox is not None and "lake" in filled:
         layout = filled["lake"] if isinstance(filled["lake"], dict) else {}
         filled["lake"] = {**layout, "url": "sandbox/lake", "format": "parquet"}
+    _check_tables(loading, filled, path)
     pipeline = validated(loading.mistake, Pipeline, filled, path)
     if pipeline is None:
         return None
-    for table in pipeline.tables:
-        if table not in loading.tables:
-            known = ", ".join(sorted(loading.tables))
-            hint = did_you_mean(table, loading.tables)
-            place = (*path, "tables", pipeline.tables.index(table))
-            loading.mistake(place, f"unknown table {table!r}{hint}; accepted: {known}")
     lake = pipeline.lake
     if lake.path is not None:
         resolved = lake.model_copy(update={"url": str(loading.folder / lake.path)})
@@ -174,6 +169,28 @@ def _pipeline(loading: _Loading, name: str, value: Plain, *, runs: bool) -> Pipe
     for place, what in pipeline_mistakes(pipeline, loading.state_dir):
         loading.mistake((*path, *place), what)
     return pipeline
+
+
+def _check_tables(loading: _Loading, pipeline: Plain, path: KeyPath) -> None:
+    tables = pipeline.get("tables") if isinstance(pipeline, dict) else None
+    for place, table in enumerate(tables if isinstance(tables, list) else []):
+        if isinstance(table, str) and table not in loading.tables:
+            known = ", ".join(sorted(loading.tables))
+            hint = did_you_mean(table, loading.tables)
+            what = f"unknown table {table!r}{hint}; accepted: {known}"
+            loading.mistake((*path, "tables", place), what)
+
+
+def _used_connections(loading: _Loading, names: Sequence[str]) -> set[str]:
+    """Return the connections that the pipelines which run name, right or wrong."""
+    top = loading.source.value
+    section = top.get("pipelines") if isinstance(top, dict) else None
+    told = [
+        value.get("connection", "default")
+        for name, value in (section if isinstance(section, dict) else {}).items()
+        if isinstance(value, dict) and (not names or name in names)
+    ]
+    return {name for name in told if isinstance(name, str)}
 
 
 def _connections(loading: _Loading, used: Collection[str]) -> dict[str, Connection]:

@@ -1,7 +1,7 @@
 """Validates a part of the file against its model, in words that point and help."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -45,18 +45,27 @@ def validated(
         return None
 
 
-def _key_path(loc: tuple[int | str, ...], value: Any) -> KeyPath:  # noqa: ANN401
+def _key_path(loc: tuple[int | str, ...], value: object) -> KeyPath:
     """Return a location as keys of the file, without pydantic's names for union members."""
     keys: list[str | int] = []
     for place, key in enumerate(loc):
-        if (isinstance(value, dict) and key in value) or (
-            isinstance(value, list) and isinstance(key, int) and key < len(value)
-        ):
-            value = value[key]
-        elif place + 1 < len(loc) or key in ("list", "filter"):
+        inside = _inside(value, key)
+        if inside is _NOTHING and (place + 1 < len(loc) or key in ("list", "filter")):
             continue
+        value = inside
         keys.append(key)
     return tuple(keys)
+
+
+_NOTHING: Final = object()
+
+
+def _inside(value: object, key: int | str) -> object:
+    if isinstance(value, dict):
+        return value.get(key, _NOTHING)
+    if isinstance(value, list) and isinstance(key, int) and key < len(value):
+        return value[key]
+    return _NOTHING
 
 
 def _said(problem: ErrorDetails, model: type[Model], within: KeyPath) -> str:

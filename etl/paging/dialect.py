@@ -19,6 +19,7 @@ class Dialect:
     `rows` is the page size to ask; `capped` says that the server lowered it.
     `first_page` is the number of the first page in `page` style, None until known.
     `may_change` says that an answer which shows misunderstanding moves it to `offset`.
+    `page_rows` is a page size to come back with, if `offset` is not understood either.
     """
 
     style: Style
@@ -27,6 +28,7 @@ class Dialect:
     settled: bool = False
     capped: bool = False
     may_change: bool = False
+    page_rows: int | None = None
 
 
 def first_dialect(pagination: Pagination) -> Dialect:
@@ -65,6 +67,8 @@ def ask_from(dialect: Dialect, last_start: int) -> PageAsk | None:
     Pages of a few rows cannot always overlap (10 rows or fewer in `page` style): then
     it starts at the row behind. None where the reach ends: nothing new can be shown.
     """
+    if dialect.style is Style.PAGE and dialect.first_page is None:
+        return head_ask(dialect)  # only its echo can tell where any page is
     if dialect.style is Style.OFFSET:
         start, rows = min(last_start, REACH_OFFSET), dialect.rows
     else:
@@ -100,7 +104,7 @@ def after_answer(dialect: Dialect, ask: PageAsk, view: PageView) -> Dialect:
     if dialect.settled or ask.style is not dialect.style:
         return _capped(dialect, ask, view)
     if ask.style is Style.OFFSET:
-        return replace(_capped(dialect, ask, view), settled=view.offset == ask.start)
+        return _offset_learned(dialect, ask, view)
     return _first_page_learned(dialect, ask, view)
 
 
@@ -142,11 +146,25 @@ def _capped(dialect: Dialect, ask: PageAsk, view: PageView) -> Dialect:
     return replace(dialect, rows=view.limit, capped=True)
 
 
+def _offset_learned(dialect: Dialect, ask: PageAsk, view: PageView) -> Dialect:
+    """Believe `limit` and `offset` where the echo can only mean that they were read.
+
+    A smaller limit at offset 0 may be a cap or a default: the next page tells.
+    """
+    if view.offset != ask.start:
+        if dialect.page_rows is None:
+            return dialect
+        return Dialect(Style.PAGE, dialect.page_rows, first_page=None, capped=True)
+    if view.limit == ask.rows or ask.start:
+        return replace(_capped(dialect, ask, view), settled=True)
+    return dialect
+
+
 def _first_page_learned(dialect: Dialect, ask: PageAsk, view: PageView) -> Dialect:
     """Read from the echoed offset whether page numbers count from 0 or from 1."""
-    if view.limit != ask.rows and dialect.may_change:
+    if view.limit != ask.rows and view.offset == 0 and dialect.may_change:
         # A cap and a default look alike here; `limit` and `offset` tell them apart.
-        return _to_offset(dialect)
+        return replace(_to_offset(dialect), page_rows=view.limit)
     limit, offset, number = view.limit, view.offset, ask.number
     if not limit or offset is None or number is None or offset % limit:
         return _to_offset(dialect)

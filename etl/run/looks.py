@@ -10,7 +10,7 @@ from etl.paging.dialect import Dialect, after_answer
 from etl.paging.sweep import Sweep
 from etl.paging.values import Listing, PageAsk, PageView
 
-_MOST_UNSETTLED_ANSWERS = 3
+_MOST_UNSETTLED_ANSWERS = 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from etl.tables.values import TIMESTAMP, Array
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_YEAR_1_US = -62_135_596_800_000_000
 
 
 def timestamps(texts: Sequence[str | None]) -> Array:
@@ -17,9 +19,13 @@ def timestamps(texts: Sequence[str | None]) -> Array:
     without a zone (UTC), is read value by value.
     """
     try:
-        return pa.array(texts, pa.string()).cast(TIMESTAMP)
+        read = pa.array(texts, pa.string()).cast(TIMESTAMP)
     except (pa.ArrowInvalid, UnicodeEncodeError):
         return pa.array([_microseconds(text) for text in texts], pa.int64()).cast(TIMESTAMP)
+    earliest: int | None = pc.min(read.cast(pa.int64())).as_py()
+    if earliest is not None and earliest < _YEAR_1_US:
+        raise ValueError("a year 0 is none that most readers know")
+    return read
 
 
 def readable_time(text: str | None) -> bool:

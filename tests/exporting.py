@@ -1,0 +1,138 @@
+"""Runs the exporter as a user does, in a process of its own or in this one."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pyarrow.parquet as pq
+from anyio import to_thread
+
+from etl.config.load import load
+from etl.config.models import Config
+from etl.pacing.clock import Clock, SystemClock
+from etl.plan import Asked, orders
+from etl.report.progress import Progress
+from etl.report.values import RunReport
+from etl.run.export import Export, Limits
+from etl.run.fetching import Patience
+from etl.run.pipeline import World
+from etl.sandbox.server import Sandbox
+from etl.tables.registry import tables
+
+IMPATIENT = Patience(attempts=4, outage_seconds=3.0, grace_seconds=1.0)
+
+TESTS = tuple(f"{number:08x}-0000-4000-8000-00000000000{number}" for number in range(1, 7))
+
+
+@dataclass
+class Project:
+    """A folder with a pipelines file, and what has come of it."""
+
+    folder: Path
+    sandbox: Sandbox
+    tests: tuple[str, ...]
+    clock: Clock = field(default_factory=SystemClock)
+    patience: Patience = IMPATIENT
+    runs: int = 0
+
+    @property
+    def file(self) -> Path:
+        """The pipelines file."""
+        return self.folder / "pipelines.yaml"
+
+    @property
+    def lake(self) -> Path:
+        """The lake's folder."""
+        return self.folder / "lake"
+
+    @property
+    def state(self) -> Path:
+        """The state directory."""
+        return self.folder / ".etl"
+
+    def write(self, extra: str = "", *, rate: str = "{requests: 100000, seconds: 1}") -> None:
+        """Write a pipelines file with one pipeline; `extra` are lines of it."""
+        ids = "".join(f"\n      - {test}" for test in self.tests)
+        self.file.write_text(
+            f"version: 1\nconnections:\n  default: {{rate_limit: {rate}}}\n"
+            f"pipelines:\n  nightly:\n    tests:{ids}\n"
+            + (extra if "lake:" in extra else f"    lake: {{url: ./lake}}\n{extra}")
+        )
+
+    def environ(self) -> dict[str, str]:
+        """Return the environment that points to the sandbox."""
+        return {
+            "USERTESTING_API_URL": self.sandbox.url,
+            "USERTESTING_TOKEN_URL": self.sandbox.token_url,
+            "USERTESTING_CLIENT_ID": self.sandbox.client_id,
+            "USERTESTING_CLIENT_SECRET": self.sandbox.client_secret,
+        }
+
+    def config(self) -> Config:
+        """Load the pipelines file."""
+        return load(self.file, tables=tables().keys(), environ=self.environ())
+
+    async def export(self, **options: Any) -> RunReport:
+        """Run all pipelines in this process."""
+        report, _ = await self.export_with_codes(**options)
+        return report
+
+    async def export_with_codes(
+        self, asked: Asked | None = None, limits: Limits | None = None
+    ) -> tuple[RunReport, list[int]]:
+        """Run all pipelines in this process; return report and exit codes too."""
+        config = await to_thread.run_sync(self.config)
+        self.runs += 1
+        world = World(f"run-{self.runs}", self.clock, Random(self.runs), self.patience)
+        limits = limits or Limits()
+        asked = asked or Asked(max_requests=limits.max_requests)
+        export = Export(orders(config, (), asked), limits, world, Progress())
+        report = await export.run()
+        return report, export.exit_codes()
+
+    def command(self, *arguments: str) -> list[str]:
+        """Return the command line of a process that runs on this project."""
+        return [sys.executable, "-m", "etl", "--config", str(self.file), *arguments]
+
+    def process(
+        self, *arguments: str, prefix: Sequence[str] = (), check: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end; blocks."""
+        return subprocess.run(
+            [*prefix, *self.command(*arguments)],
+            env={**os.environ, **self.environ()},
+            capture_output=True,
+            text=True,
+            check=check,
+            timeout=60,
+        )
+
+    def lake_rows(self, table: str = "sessions") -> list[dict[str, Any]]:
+        """Return every row of a table, read without the exporter's code; blocks."""
+        rows: list[dict[str, Any]] = []
+        for path in sorted((self.lake / table).rglob("*.parquet")):
+            keys = dict(part.split("=", 1) for part in path.parts if "=" in part)
+            rows += [{**keys, **row} for row in pq.read_table(path, partitioning=None).to_pylist()]
+        return rows
+
+    def landed(self) -> dict[str, list[str]]:
+        """Return the session ids in the lake by test, sorted; blocks."""
+        found: dict[str, list[str]] = {test: [] for test in self.tests}
+        for row in self.lake_rows():
+            found.setdefault(row["test_id"], []).append(row["session_id"])
+        return {test: sorted(ids) for test, ids in found.items()}
+
+    def served(self) -> dict[str, list[str]]:
+        """Return the session ids that the sandbox lists, by test, sorted."""
+        return {test: sorted(self.sandbox.session_ids(test)) for test in self.tests}
+
+    def last_run(self) -> dict[str, Any]:
+        """Return `last_run.json`; blocks."""
+        told: dict[str, Any] = json.loads((self.state / "last_run.json").read_text())
+        return told
