@@ -157,6 +157,17 @@ def test_auto_finds_the_spelling_from_the_echo_alone(understands, size, first_pa
     assert len(server.asked) <= len(alone.asked) + wasted
 
 
+@pytest.mark.parametrize("cap", [7, 25, 60, 100, 499])
+@pytest.mark.parametrize("first_page", [0, 1])
+@pytest.mark.parametrize("style", ["auto", "page"])
+def test_a_capped_server_that_knows_pages_alone_is_found_out(style, cap, first_page):
+    server = Model(list(range(1_000)), cap=cap, first_page=first_page)
+    server.understands = frozenset({Style.PAGE})
+    sweep = look(server, dialect=dialects.first_dialect(Pagination(style=style)))
+    assert sweep.verdict is not None and sweep.verdict.verified
+    assert sweep.listing.ids == tuple(range(1_000))
+
+
 @pytest.mark.parametrize("cap", [7, 25, 100, 499])
 @pytest.mark.parametrize("style", ["auto", "page", "offset"])
 def test_a_cap_below_the_rows_asked_becomes_the_page_size(style, cap):

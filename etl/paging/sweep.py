@@ -104,9 +104,11 @@ def wanted(sweep: Sweep, dialect: Dialect, most: int) -> tuple[PageAsk, ...]:
     rows_known = len(sweep.fresh)
     while len(asks) < most:
         ask = ask_from(dialect, rows_known - 1)
-        if ask is None or ask.start is None:
+        if ask is None:
             break
         asks.append(ask)
+        if ask.start is None:
+            break
         rows_known = ask.start + ask.rows
         if sweep.total is None or rows_known >= sweep.total or _may_join(sweep):
             break
