@@ -28,7 +28,7 @@ def interpolated(text: str, variables: Mapping[str, str]) -> str:
             return default
         raise Unset(name)
 
-    rest = _VARIABLE.sub("", text)
+    rest = _VARIABLE.sub(" ", text)
     if _OPEN.search(rest):
         raise Unset("")
     return _VARIABLE.sub(value_of, text)

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from etl.config.checks import connection_mistakes, pipeline_mistakes
 from etl.config.interpolation import Unset, interpolated, names_in
 from etl.config.mistakes import Mistake, did_you_mean
-from etl.config.models import Config, Connection, Pipeline, RateLimit
+from etl.config.models import Config, Connection, Pipeline
 from etl.config.settings import Settings, read_settings, variables_of
 from etl.config.validation import shown, validated
 from etl.config.yaml_source import KeyPath, Plain, Source, read_source
@@ -46,6 +46,7 @@ class _Loading:
     tables: Collection[str]
     sandbox: SandboxCredentials | None
     mistakes: list[Mistake] = field(default_factory=list)
+    used: dict[str, list[KeyPath]] = field(default_factory=dict)  # connections, by whom
 
     def mistake(self, path: KeyPath, what: str) -> None:
         """Note a mistake at a key path."""
@@ -71,13 +72,20 @@ def load(
     source = read_source(path)
     folder = path.parent.absolute()
     variables = variables_of(environ, folder)
-    settings, complaints, warnings = read_settings({} if sandbox else variables, folder)
+    settings, complaints, warnings = read_settings(
+        {
+            name: value
+            for name, value in variables.items()
+            if not sandbox or name.startswith("ETL_")
+        },
+        folder,
+    )
     state = folder / (settings.state_dir or Path(".etl"))
     if sandbox is not None:
         state = folder / "sandbox" / "state"
     loading = _Loading(source, variables, settings, folder, state, tables, sandbox)
     found = _pipelines(loading, pipelines)
-    connections = _connections(loading, _used_connections(loading, pipelines))
+    connections = _connections(loading)
     if require_credentials and not complaints:
         complaints += _missing_credentials(connections, variables)
     if loading.mistakes or complaints:
@@ -154,10 +162,13 @@ def _pipeline(loading: _Loading, name: str, value: Plain, *, runs: bool) -> Pipe
         return None
     if not runs:
         return None  # its variables may be unset on this machine; another run reads it
-    filled = _filled(loading, value, path)
-    if isinstance(filled, dict) and loading.sandbox is not None and "lake" in filled:
-        layout = filled["lake"] if isinstance(filled["lake"], dict) else {}
-        filled["lake"] = {**layout, "url": "sandbox/lake", "format": "parquet"}
+    if loading.sandbox is not None and "lake" in value:
+        layout = value["lake"] if isinstance(value["lake"], dict) else {}
+        value = {**value, "lake": {**layout, "url": "sandbox/lake", "format": "parquet"}}
+    filled = {key: _filled(loading, item, (*path, key)) for key, item in value.items()}
+    connection = filled.get("connection", "default")
+    if isinstance(connection, str):
+        loading.used.setdefault(connection, []).append(path)
     _check_tables(loading, filled, path)
     pipeline = validated(loading.mistake, Pipeline, filled, path)
     if pipeline is None:
@@ -181,23 +192,11 @@ def _check_tables(loading: _Loading, pipeline: Plain, path: KeyPath) -> None:
             loading.mistake((*path, "tables", place), what)
 
 
-def _used_connections(loading: _Loading, names: Sequence[str]) -> set[str]:
-    """Return the connections that the pipelines which run name, right or wrong."""
-    top = loading.source.value
-    section = top.get("pipelines") if isinstance(top, dict) else None
-    told = [
-        value.get("connection", "default")
-        for name, value in (section if isinstance(section, dict) else {}).items()
-        if isinstance(value, dict) and (not names or name in names)
-    ]
-    return {name for name in told if isinstance(name, str)}
-
-
-def _connections(loading: _Loading, used: Collection[str]) -> dict[str, Connection]:
+def _connections(loading: _Loading) -> dict[str, Connection]:
     """Return the connections that the pipelines use; `default` need not be written."""
     section = _section(loading, "connections")
     found = {}
-    for name in sorted(used):
+    for name in sorted(loading.used):
         path: KeyPath = ("connections", name)
         value = section.get(name)
         if name not in section and name != "default":
@@ -213,16 +212,10 @@ def _connections(loading: _Loading, used: Collection[str]) -> dict[str, Connecti
 
 
 def _unknown_connection(loading: _Loading, name: str, section: Mapping[str, Plain]) -> None:
-    top = loading.source.value
-    pipelines = top.get("pipelines") if isinstance(top, dict) else None
-    for pipeline, value in (pipelines if isinstance(pipelines, dict) else {}).items():
-        if isinstance(value, dict) and value.get("connection") == name:
-            known = ", ".join(("default", *section))
-            hint = did_you_mean(name, ("default", *section))
-            loading.mistake(
-                ("pipelines", pipeline, "connection"),
-                f"unknown connection {name!r}{hint}; accepted: {known}",
-            )
+    known = tuple(dict.fromkeys(("default", *section)))
+    what = f"unknown connection {name!r}{did_you_mean(name, known)}; accepted: {', '.join(known)}"
+    for pipeline in loading.used[name]:
+        loading.mistake((*pipeline, "connection"), what)
 
 
 def _connection(
@@ -230,17 +223,23 @@ def _connection(
 ) -> Connection | None:
     sandbox, settings = loading.sandbox, loading.settings
     if sandbox is not None:
-        kept = {key: value[key] for key in ("concurrency", "timeout_seconds") if key in value}
-        return Connection.model_validate(
+        kept: dict[str, Plain] = {
+            key: value[key]
+            for key in ("concurrency", "timeout_seconds")
+            if key in value and "${" not in str(value[key])
+        }
+        return validated(
+            loading.mistake,
+            Connection,
             {
-                "name": name,
                 "api_url": sandbox.api_url,
                 "token_url": sandbox.token_url,
                 "client_id": sandbox.client_id,
                 "client_secret": sandbox.client_secret,
-                "rate_limit": RateLimit(requests=100_000, seconds=1.0),
+                "rate_limit": {"requests": 100_000, "seconds": 1.0},
                 **kept,
-            }
+            },
+            path,
         )
     secret = value.get("client_secret")
     if isinstance(secret, str) and not names_in(secret):

@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -35,6 +36,15 @@ def _uuid(text: str) -> str:
     return found
 
 
+def _no_boolean(value: object) -> object:
+    """Refuse what Python takes for 0 or 1; text is welcome, as ${VARIABLE} brings it."""
+    if isinstance(value, bool):
+        raise ValueError("is not a number")  # noqa: TRY004 - pydantic's way to refuse
+    return value
+
+
+Whole: TypeAlias = Annotated[int, BeforeValidator(_no_boolean)]
+Number: TypeAlias = Annotated[FiniteFloat, BeforeValidator(_no_boolean)]
 TestId: TypeAlias = Annotated[str, AfterValidator(_uuid)]
 Name: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
@@ -48,10 +58,10 @@ class Model(BaseModel):
 class RateLimit(Model):
     """What the vendor grants one set of credentials."""
 
-    requests: int = Field(
-        default=10, ge=1, le=100_000, strict=True, description="Requests allowed in any window."
+    requests: Whole = Field(
+        default=10, ge=1, le=100_000, description="Requests allowed in any window."
     )
-    seconds: FiniteFloat = Field(
+    seconds: Number = Field(
         default=60.0, ge=0.001, le=86_400, description="Length of the window, in seconds."
     )
 
@@ -76,10 +86,8 @@ class Connection(Model):
     rate_limit: RateLimit = Field(
         default=RateLimit(), description="The pace; the server's own headers may lower it."
     )
-    concurrency: int = Field(
-        default=8, ge=1, le=64, strict=True, description="Requests in flight at once."
-    )
-    timeout_seconds: FiniteFloat = Field(
+    concurrency: Whole = Field(default=8, ge=1, le=64, description="Requests in flight at once.")
+    timeout_seconds: Number = Field(
         default=60.0, gt=0, le=3_600, description="Time allowed for one request, all phases."
     )
 
@@ -91,8 +99,8 @@ class Pagination(Model):
         default="auto",
         description="`page` (rowsPerPage, pageNumber), `offset` (limit, offset) or `auto`.",
     )
-    rows_per_page: int = Field(
-        default=500, ge=1, le=500, strict=True, description="Rows to ask for in a page."
+    rows_per_page: Whole = Field(
+        default=500, ge=1, le=500, description="Rows to ask for in a page."
     )
     first_page: Literal[0, 1, "auto"] = Field(
         default="auto", description="The number of the first page in `page` style."

@@ -19,6 +19,10 @@ KeyPath: TypeAlias = tuple[str | int, ...]
 _LARGEST_FILE_BYTES: Final = 1_000_000
 _MOST_NODES: Final = 20_000
 _DEEPEST: Final = 30
+_TAGS: Final = frozenset(
+    f"tag:yaml.org,2002:{name}"
+    for name in ("null", "bool", "int", "float", "str", "timestamp", "map", "seq")
+)
 
 
 @dataclass(slots=True)
@@ -108,6 +112,9 @@ class _Builder:
                 "It is nested or repeated (by aliases) beyond any use.", where=str(self._path)
             )
         self.places.setdefault(path, _place(node))
+        if str(node.tag) not in _TAGS:
+            self._mistake(_place(node), path, f"the tag {str(node.tag)!r} is not accepted")
+            return None
         if isinstance(node, MappingNode):
             return dict(self._items(node, path, depth))
         if isinstance(node, SequenceNode):
@@ -115,7 +122,7 @@ class _Builder:
                 self.build(child, (*path, place), depth + 1)
                 for place, child in enumerate(node.value)
             ]
-        return self._scalar(node, path)
+        return self._scalar(node)
 
     def _items(self, node: MappingNode, path: KeyPath, depth: int) -> Iterator[tuple[str, Plain]]:
         seen: dict[str, tuple[int, int]] = {}
@@ -131,15 +138,13 @@ class _Builder:
             seen[key] = place
             yield key, self.build(value_node, (*path, key), depth + 1)
 
-    def _scalar(self, node: Node, path: KeyPath) -> Plain:
-        tag = str(node.tag)
-        if tag.startswith("tag:yaml.org,2002:python") or not tag.startswith("tag:yaml.org,2002:"):
-            self._mistake(_place(node), path, f"the tag {tag!r} is not accepted")
-            return None
+    def _scalar(self, node: Node) -> Plain:
         try:
             value = self._yaml.constructor.construct_object(node, deep=True)
-        except (YAMLError, ValueError):
-            value = str(node.value)
+        except (YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError):
+            value = str(
+                node.value
+            )  # `!!bool maybe`, the 31st of June: text, for the field to refuse
         if value is None or isinstance(value, str | int | float | bool):
             return value
         return str(node.value)  # a date, say: the field decides what it is

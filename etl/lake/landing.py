@@ -139,6 +139,7 @@ class Landing:
         self._frames: list[int] = []
         self._answers: list[AnswerRow] = []
         self._looks: dict[str, Looked] = {}
+        self._rows: Counter[str] = Counter()
         self._changed: set[str] = set()
         self._newly_gone: dict[str, frozenset[int]] = {}
         self._order: dict[str, int] = {}
@@ -265,7 +266,7 @@ class Landing:
         self._changed.add(test_id)
         place = (self._order.setdefault(test_id, len(self._order)), order)
         self._batch.add(shape, rows, place)
-        self.tally.rows[table] += count
+        self._rows[table] += count
 
     async def close_batch(self) -> Closed:
         """Land what has been gathered: files, commit, ledger; then begin the next batch.
@@ -282,6 +283,7 @@ class Landing:
             landed = await to_thread.run_sync(self._land, records)
             await self._ledger.call(self._ledger.ledger.land, landed)
         self.tally.looks.update(self._looks)
+        self.tally.rows += self._rows
         self.tally.files += len(landed.files)
         self.tally.bytes += sum(file.bytes for file in landed.files)
         self._records.drop(

@@ -12,6 +12,7 @@ from etl.errors import BadRequest, CredentialsRefused, EtlError, TestFailed, Unr
 from etl.ledger.store import Looked, Work
 from etl.pacing.rules import retry_delay
 from etl.paging.dialect import after_bad_request, wrong_echo
+from etl.paging.sweep import Sweep
 from etl.paging.values import PageView
 from etl.run.looks import Job, Looks
 from etl.run.queue import Queue
@@ -88,15 +89,17 @@ class Fetching:
                 continue
             work = self._looks.to_open(self._now_us())
             if work is not None:
-                await self._open(work)
+                await self._open(work, queue)
                 self._wake()
             else:
                 await self._wait()
 
-    async def _open(self, work: Work) -> None:
+    async def _open(self, work: Work, queue: Queue) -> None:
         record = await self._stores.records.of(work.test_id)
         in_hand = self._left_in_inbox.get(work.test_id, {})
-        self._looks.open(work, record.listing, self._now_us(), in_hand)
+        sweep = self._looks.open(work, record.listing, self._now_us(), in_hand)
+        if in_hand:
+            await self._tell(work.test_id, sweep, queue)
 
     async def _ask(self, job: Job, queue: Queue) -> None:
         """Ask one page and hand its answer on; what may pass is asked again later."""
@@ -146,11 +149,14 @@ class Fetching:
         await queue.put(fetched)
         self._answered_at = self._stores.clock.monotonic()
         sweep = self._looks.answered(job, view)
-        if sweep is None:
-            return
-        await queue.put(Looked(job.test_id, sweep.listing, sweep.verdict, self._now_us()))
+        if sweep is not None:
+            await self._tell(job.test_id, sweep, queue)
+
+    async def _tell(self, test_id: str, sweep: Sweep, queue: Queue) -> None:
+        """Pass on what is known of a test now; a verdict ends its look."""
         if sweep.verdict is not None:
-            self._looks.close(job.test_id)
+            self._looks.close(test_id)
+        await queue.put(Looked(test_id, sweep.listing, sweep.verdict, self._now_us()))
 
     async def _refused(self, job: Job, error: BadRequest, queue: Queue) -> None:
         """A 400 may mean that the spelling is not understood: then try the other one."""

@@ -92,13 +92,18 @@ class Looks:
         known: Listing,
         now_us: int,
         in_hand: Mapping[str, PageView],
-    ) -> None:
-        """Begin a look; `in_hand` are pages of it that an earlier process left in the inbox."""
+    ) -> Sweep:
+        """Begin a look, and return its sweep.
+
+        `in_hand` are pages of it that an earlier process left in the inbox: they may
+        already be all that it takes.
+        """
         self._opening -= 1
         began_at_us = min((view.read_at_us for view in in_hand.values()), default=now_us)
         sweep = sweeps.begin(known, audit=self._audit, now_us=began_at_us)
         look = self._under_way[work.test_id] = Look(work.test_id, sweep, in_hand=dict(in_hand))
         self._read_in_hand(look)
+        return look.sweep
 
     def next_job(self, now: float, now_us: int) -> Job | None:
         """Take the page to ask next, or None while there is none to ask now."""

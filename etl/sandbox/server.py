@@ -49,7 +49,7 @@ async def open_sandbox(
     try:
         await web.TCPSite(runner, host, port).start()
         _, bound, *_ = runner.addresses[0]
-        sandbox.url = f"http://{host}:{bound}"
+        sandbox.url = f"http://[{host}]:{bound}" if ":" in host else f"http://{host}:{bound}"
         yield sandbox
     finally:
         with anyio.CancelScope(shield=True):

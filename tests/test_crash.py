@@ -1,0 +1,240 @@
+"""Real kills: whatever instant the process dies at, every row lands once."""
+
+import os
+import shutil
+import signal
+from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from pathlib import Path
+from random import Random
+from subprocess import DEVNULL
+
+import anyio
+import pytest
+from anyio import open_process, to_thread
+from blockbuster import BlockBuster
+
+from etl.sandbox.server import SandboxOptions, open_sandbox
+from tests.exporting import TESTS, Project
+
+STRACE = shutil.which("strace")
+IN_FLIGHT = 8
+
+
+@pytest.fixture(autouse=True)
+def _files_may_be_touched(blockbuster: BlockBuster) -> None:
+    """Let these tests break files as they go; `test_run` watches the loop."""
+    blockbuster.deactivate()
+
+
+@asynccontextmanager
+async def project_of(
+    folder: Path, sizes: list[int], *, latency_ms: float = 0, extra: str = ""
+) -> AsyncIterator[Project]:
+    """Open a project over a sandbox that is slow enough to be killed in the middle."""
+    options = SandboxOptions(rate_requests=None, latency_ms=latency_ms)
+    async with open_sandbox(options) as sandbox:
+        project = Project(folder, sandbox, TESTS[: len(sizes)])
+        for test, size in zip(project.tests, sizes, strict=True):
+            sandbox.set_sessions(test, size)
+        await to_thread.run_sync(project.write, extra)
+        yield project
+
+
+async def run_process(project: Project, *prefix: str, kill_after: float | None = None) -> int:
+    """Run `etl run` in a process, killed after some seconds if asked; return how it ended."""
+    command = [*prefix, *project.command("run", "--quiet")]
+    environ = {**os.environ, **project.environ()}
+    async with await open_process(command, env=environ, stdout=DEVNULL, stderr=DEVNULL) as process:
+        if kill_after is not None:
+            with anyio.move_on_after(kill_after):
+                return await process.wait()
+            process.send_signal(signal.SIGKILL)
+        return await process.wait()
+
+
+async def kill_again_and_again(project: Project, kills: int, seed: int) -> None:
+    """Kill exports at random moments, resume each time, and check rows and requests."""
+    random = Random(seed)
+    clean = 0
+    for test in project.tests:
+        size = len(project.sandbox.session_ids(test))
+        clean += 1 if size <= 500 else 1 + -(-(size - 500) // 499)
+    killed = 0
+    while killed < kills:
+        code = await run_process(project, kill_after=random.uniform(0.25, 1.1))
+        if code == 0:
+            break
+        killed += 1
+    while (code := await run_process(project)) != 0:
+        assert code == 75, f"a resumed run ended with {code} (seed {seed})"
+    assert await to_thread.run_sync(project.landed) == project.served(), f"seed {seed}"
+    proofs = sum(len(project.sandbox.session_ids(test)) > 500 for test in project.tests)
+    heads = len(project.tests)
+    asked = len(project.sandbox.requests)
+    most = clean + killed * IN_FLIGHT + heads + proofs
+    assert asked <= most, f"{asked} requests, at most {most} are due (seed {seed})"
+
+
+@pytest.mark.timeout(120)
+async def test_kills_at_random_moments_lose_nothing_double_nothing_and_repay_little(
+    tmp_path: Path,
+):
+    sizes = [1_700, 30, 2_600, 501, 1_200, 3_000]
+    async with project_of(tmp_path, sizes, latency_ms=60) as project:
+        await kill_again_and_again(project, kills=5, seed=4)
+
+
+POINTS = [
+    ("rename,renameat,renameat2", "rename", 1),
+    ("rename,renameat,renameat2", "rename", 3),
+    ("link,linkat", "link", 1),
+    ("link,linkat", "link", 2),
+    ("unlink,unlinkat", "unlink", 1),
+    ("unlink,unlinkat", "unlink", 2),
+    ("fsync,fdatasync", "sync", 2),
+    ("fsync,fdatasync", "sync", 9),
+    ("fsync,fdatasync", "sync", 14),
+    ("pwrite64", "write", 12),
+]
+
+
+@pytest.mark.skipif(STRACE is None, reason="strace is not installed: kill points not tried")
+@pytest.mark.parametrize(("calls", "what", "nth"), POINTS, ids=lambda value: str(value)[:9])
+@pytest.mark.parametrize("fault", ["signal=KILL", "error=EIO", "error=ENOSPC"])
+async def test_a_death_or_disk_error_at_a_system_call_loses_nothing(
+    tmp_path: Path, calls: str, what: str, nth: int, fault: str
+):
+    if fault != "signal=KILL" and what == "unlink":
+        pytest.skip("an unlink that fails is a leftover, covered by the kill")
+    async with project_of(tmp_path, [3, 501, 40]) as project:
+        inject = f"inject={calls}:{fault}:when={nth}"
+        strace = (str(STRACE), "-f", "-qq", "-o", os.devnull, "-e", f"trace={calls}", "-e", inject)
+        code = await run_process(project, *strace)
+        assert code in (0, -9, 137, 5), code
+        asked = len(project.sandbox.requests)
+        assert await run_process(project) == 0
+        assert await to_thread.run_sync(project.landed) == project.served()
+        hidden = [path for path in (tmp_path / "lake").rglob(".*") if path.is_file()]
+        assert [path for path in hidden if "_etl" not in path.parts] == []
+        assert len(project.sandbox.requests) - asked <= 4 + 4
+
+
+async def test_one_data_file_deleted_by_hand_is_back_after_the_next_run(tmp_path: Path):
+    async with project_of(tmp_path, [501, 40]) as project:
+        await project.export()
+        gone = next((project.lake / "sessions").rglob("part-*.parquet"))
+        gone.unlink()
+        report = await project.export()
+        assert any("is gone" in note for note in report.pipelines[0].notes)
+        assert any("asked again" in note for note in report.pipelines[0].notes)
+        assert await to_thread.run_sync(project.landed) == project.served()
+
+
+async def test_a_truncated_data_file_is_moved_aside_and_its_rows_are_asked_again(tmp_path: Path):
+    async with project_of(tmp_path, [501, 40]) as project:
+        await project.export()
+        damaged = next((project.lake / "sessions").rglob("part-*.parquet"))
+        os.truncate(damaged, 100)
+        await project.export()
+        assert await to_thread.run_sync(project.landed) == project.served()
+
+
+async def test_files_that_somebody_compacted_are_adopted(tmp_path: Path):
+    async with project_of(
+        tmp_path, [501, 40], extra="    lake: {url: ./lake, partition_by: []}\n"
+    ) as project:
+        await project.export()
+        part = next((project.lake / "sessions").rglob("part-*.parquet"))
+        part.rename(part.with_name("part-compacted.parquet"))
+        report = await project.export()
+        assert report.pipelines[0].rows["sessions"] == 0
+        assert await to_thread.run_sync(project.landed) == project.served()
+
+
+async def test_a_lake_without_its_record_is_not_touched(tmp_path: Path):
+    async with project_of(tmp_path, [501]) as project:
+        await project.export()
+        shutil.rmtree(project.lake / "_etl")
+        before = sorted(project.lake.rglob("*"))
+        asked = len(project.sandbox.requests)
+        _, codes = await project.export_with_codes()
+        assert codes == [5]
+        assert len(project.sandbox.requests) == asked
+        assert [path for path in before if not path.exists()] == []
+
+
+async def test_a_lake_whose_disk_is_not_mounted_costs_no_request(tmp_path: Path):
+    async with project_of(tmp_path, [501]) as project:
+        await project.export()
+        project.lake.rename(tmp_path / "unmounted")
+        asked = len(project.sandbox.requests)
+        report, codes = await project.export_with_codes()
+        assert codes == [5]
+        assert "mount" in (report.pipelines[0].error or "")
+        assert len(project.sandbox.requests) == asked
+        shutil.rmtree(project.lake)
+        (tmp_path / "unmounted").rename(project.lake)
+        assert (await project.export()).pipelines[0].rows["sessions"] == 0
+
+
+async def test_a_ledger_of_noise_is_set_aside_and_rebuilt_from_the_lake(tmp_path: Path):
+    async with project_of(tmp_path, [501, 40]) as project:
+        await project.export()
+        idle = await project.export()
+        (project.state / "nightly.sqlite").write_bytes(b"noise" * 5_000)
+        report = await project.export()
+        assert any("set aside" in note for note in report.pipelines[0].notes)
+        assert report.requests.total == idle.requests.total
+        assert await to_thread.run_sync(project.landed) == project.served()
+
+
+async def test_a_ledger_and_a_lake_restored_from_last_week_come_right(tmp_path: Path):
+    async with project_of(tmp_path, [501, 40]) as project:
+        await project.export()
+        shutil.copytree(project.state, tmp_path / "state-week")
+        shutil.copytree(project.lake, tmp_path / "lake-week")
+        project.sandbox.complete(project.tests[0], 3)
+        await project.export()
+        shutil.rmtree(project.state)
+        (tmp_path / "state-week").rename(project.state)
+        project.sandbox.complete(project.tests[1], 2)
+        await project.export()
+        assert await to_thread.run_sync(project.landed) == project.served()
+        shutil.rmtree(project.lake)
+        (tmp_path / "lake-week").rename(project.lake)
+        await project.export()
+        assert await to_thread.run_sync(project.landed) == project.served()
+
+
+async def test_a_second_run_of_the_same_pipeline_exits_75_and_says_who_runs(tmp_path: Path):
+    async with project_of(tmp_path, [3_000], latency_ms=150) as project:
+        async with anyio.create_task_group() as group:
+            group.start_soon(run_process, project)
+            while not project.sandbox.requests:
+                await anyio.sleep(0.02)
+            report, codes = await project.export_with_codes()
+            assert codes == [75]
+            assert "process" in (report.pipelines[0].error or "")
+        assert await to_thread.run_sync(project.landed) == project.served()
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+async def test_a_signal_lands_what_was_fetched_and_says_so_by_the_exit(
+    tmp_path: Path, sent: signal.Signals, code: int
+):
+    async with project_of(tmp_path, [8_000], latency_ms=100) as project:
+        environ = {**os.environ, **project.environ()}
+        command = project.command("run", "--quiet")
+        async with await open_process(command, env=environ, stdout=DEVNULL) as process:
+            while len(project.sandbox.requests) < 3:
+                await anyio.sleep(0.02)
+            process.send_signal(sent)
+            assert await process.wait() == code
+        landed = await to_thread.run_sync(project.lake_rows)
+        assert len(landed) >= 500
+        asked = len(project.sandbox.requests)
+        assert await run_process(project) == 0
+        assert await to_thread.run_sync(project.landed) == project.served()
+        assert len(project.sandbox.requests) <= 18 + 2 * IN_FLIGHT
+        assert asked < len(project.sandbox.requests)
