@@ -47,9 +47,12 @@ class _Loading:
     sandbox: SandboxCredentials | None
     mistakes: list[Mistake] = field(default_factory=list)
     used: dict[str, list[KeyPath]] = field(default_factory=dict)  # connections, by whom
+    unfilled: set[KeyPath] = field(default_factory=set)
 
     def mistake(self, path: KeyPath, what: str) -> None:
-        """Note a mistake at a key path."""
+        """Note a mistake at a key path; where a variable is missing, that one is enough."""
+        if path in self.unfilled:
+            return
         line, column = self.source.place(path)
         self.mistakes.append(Mistake(self.source.path, line, column, path, what))
 
@@ -205,7 +208,7 @@ def _connections(loading: _Loading) -> dict[str, Connection]:
         if value is not None and not isinstance(value, dict):
             loading.mistake(path, f"is {shown(value)}; accepted: a mapping")
             continue
-        connection = _connection(loading, name, value or {}, path)
+        connection = _connection(loading, value or {}, path)
         if connection is not None:
             found[name] = connection
     return found
@@ -218,9 +221,7 @@ def _unknown_connection(loading: _Loading, name: str, section: Mapping[str, Plai
         loading.mistake((*pipeline, "connection"), what)
 
 
-def _connection(
-    loading: _Loading, name: str, value: dict[str, Plain], path: KeyPath
-) -> Connection | None:
+def _connection(loading: _Loading, value: dict[str, Plain], path: KeyPath) -> Connection | None:
     sandbox, settings = loading.sandbox, loading.settings
     if sandbox is not None:
         kept: dict[str, Plain] = {
@@ -313,4 +314,5 @@ def _filled(loading: _Loading, value: Plain, path: KeyPath) -> Plain:
             else "`${` begins no variable; accepted: ${NAME} or ${NAME:-default}"
         )
         loading.mistake(path, what)
+        loading.unfilled.add(path)
         return value

@@ -102,15 +102,31 @@ class Pagination(Model):
     rows_per_page: Whole = Field(
         default=500, ge=1, le=500, description="Rows to ask for in a page."
     )
-    first_page: Literal[0, 1, "auto"] = Field(
+    first_page: Annotated[Literal[0, 1, "auto"], BeforeValidator(_no_boolean)] = Field(
         default="auto", description="The number of the first page in `page` style."
     )
+
+
+def _lake_url(url: str) -> str:
+    """Refuse what names no folder, or a folder of another machine."""
+    if "\0" in url:
+        raise ValueError("holds a character that no path can")
+    if url.startswith("file://"):
+        try:
+            host = urlsplit(url).netloc
+        except ValueError:
+            raise ValueError("is not a URL; accepted: file:///folder") from None
+        if host not in ("", "localhost"):
+            raise ValueError("names a machine; accepted: file:///folder, with three slashes")
+    return url
 
 
 class Lake(Model):
     """Where the rows land, and how they are laid out."""
 
-    url: str = Field(min_length=1, description="A path or file:// URL of the lake's folder.")
+    url: Annotated[str, AfterValidator(_lake_url)] = Field(
+        min_length=1, description="A path or file:// URL of the lake's folder."
+    )
     format: Literal["parquet", "delta", "iceberg"] = Field(
         default="parquet", description="The table format."
     )

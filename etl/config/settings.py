@@ -8,13 +8,20 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, StringConstraints, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from etl.errors import ConfigError
 
 _COMMAND_SECONDS: Final = 30
 _LARGEST_SECRET_BYTES: Final = 65_536
 
-LowerCase = StringConstraints(to_lower=True, strip_whitespace=True)
+
+def _lower(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+LowerCase: Final = BeforeValidator(_lower)
 
 
 class Settings(BaseSettings):
@@ -63,7 +70,11 @@ def variables_of(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     path = folder / ".env"
     if path.is_file():
-        told = dotenv_values(path, interpolate=False, encoding="utf-8")
+        try:
+            told = dotenv_values(path, interpolate=False, encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+            raise ConfigError(f"It cannot be read: {reason}.", where=str(path)) from None
         found = {name: value for name, value in told.items() if value is not None}
     return {**found, **environ}
 
@@ -118,7 +129,7 @@ def _from_file(variable: str, path: Path, mistakes: list[str], warnings: list[st
             open_to_others = file.fileno() >= 0 and path.stat().st_mode & (
                 stat.S_IRWXG | stat.S_IRWXO
             )
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         mistakes.append(f"{variable}: {path} cannot be read: {reason}")
         return None

@@ -1,5 +1,6 @@
 """Validates a part of the file against its model, in words that point and help."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
@@ -17,6 +18,18 @@ _PARTS: Final[Mapping[str, type[Model]]] = {
     "pagination": Pagination,
     "lake": Lake,
     "tests": Discovery,
+}
+_ACCEPTED: Final = {  # by the beginning of pydantic's name for the problem
+    "bool": "true or false",
+    "date_": "a date such as 2026-01-31",
+    "float": "a number",
+    "int_": "a whole number",
+    "model": "a mapping",
+    "string_too_short": "text that is not empty",
+    "string_type": "text",
+    "string_unicode": "text of Unicode characters",
+    "too_short": "at least one item",
+    "tuple": "a list",
 }
 _SECRETS: Final = frozenset({"client_id", "client_secret"})
 
@@ -38,19 +51,26 @@ def validated(
     try:
         return model.model_validate(told)
     except ValidationError as error:
+        said: dict[KeyPath, str] = {}
         for problem in error.errors(include_url=False):
-            within = _key_path(problem["loc"], told)
-            where = path if within == ("name",) else (*path, *within)
-            mistake(where, _said(problem, model, within))
+            if problem["type"] == "too_short" and problem["input"]:
+                continue  # its items are wrong, and told
+            within = _key_path(problem["loc"], told, missing=problem["type"] == "missing")
+            what = _said(problem, model, within)
+            if within in said:  # another member of a union
+                what = f"{said[within]} or {what.rpartition('; accepted: ')[2]}"
+            said[within] = what
+        for within, what in said.items():
+            mistake(path if within == ("name",) else (*path, *within), what)
         return None
 
 
-def _key_path(loc: tuple[int | str, ...], value: object) -> KeyPath:
+def _key_path(loc: tuple[int | str, ...], value: object, *, missing: bool) -> KeyPath:
     """Return a location as keys of the file, without pydantic's names for union members."""
     keys: list[str | int] = []
     for place, key in enumerate(loc):
         inside = _inside(value, key)
-        if inside is _NOTHING and (place + 1 < len(loc) or key in ("list", "filter")):
+        if inside is _NOTHING and not (missing and place + 1 == len(loc)):
             continue
         value = inside
         keys.append(key)
@@ -86,16 +106,19 @@ def _said(problem: ErrorDetails, model: type[Model], within: KeyPath) -> str:
         return f"is {shown(found)}; it {str(problem['msg']).removeprefix('Value error, ')}"
     if kind == "literal_error":
         accepted = str(problem.get("ctx", {}).get("expected", ""))
-        hint = did_you_mean(str(found), [word.strip("' ") for word in accepted.split(",")])
+        hint = did_you_mean(str(found), re.findall(r"'([^']*)'", accepted))
         return f"is {shown(found)}{hint}; accepted: {accepted}"
-    message = str(problem["msg"]).removeprefix("Input should be ").removeprefix("a valid ")
-    return f"is {shown(found)}; accepted: {message[:1].lower()}{message[1:]}"
+    message = str(problem["msg"]).removeprefix("Input should be ")
+    accepted = next((_ACCEPTED[name] for name in _ACCEPTED if kind.startswith(name)), message)
+    return f"is {shown(found)}; accepted: {accepted}"
 
 
 def shown(value: object) -> str:
     """Return a value as a message shows it: short, and on one line."""
     if value is None:
         return "empty"
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list | tuple):

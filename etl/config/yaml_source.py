@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
 from etl.config.mistakes import Mistake
 from etl.errors import ConfigError
@@ -45,10 +46,16 @@ def read_source(path: Path) -> Source:
     text = _read(path)
     yaml = YAML(typ="rt", pure=True)
     yaml.version = (1, 2)
+    yaml.composer.warn_double_anchors = False  # YAML allows it: the last one counts
     try:
         node = yaml.compose(io.StringIO(text))
     except MarkedYAMLError as error:
         raise _unparsable(path, text, error) from None
+    except ReaderError as error:
+        before = text[: error.position]
+        line, column = before.count("\n") + 1, error.position - (before.rfind("\n") + 1) + 1
+        what = f"not YAML: the character {text[error.position]!a} is not accepted"
+        raise ConfigError(str(Mistake(path, line, column, (), what))) from None
     except (YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(
             "It is not YAML that can be read.", where=str(path), advice=str(error)[:200]
@@ -90,6 +97,8 @@ def _unparsable(path: Path, text: str, error: MarkedYAMLError) -> ConfigError:
     lines = text.splitlines()
     shown = lines[line - 1] if 0 < line <= len(lines) else ""
     hint = " (tabs cannot indent YAML: use spaces)" if "\t" in shown[: column + 1] else ""
+    if "${" in shown:
+        hint += " (quote '${NAME}' where it stands within braces)"
     problem = (error.problem or "it cannot be parsed").strip()
     return ConfigError(str(Mistake(path, line, column, (), f"not YAML: {problem}{hint}")))
 
@@ -108,9 +117,9 @@ class _Builder:
         """Return the value of a node at a key path."""
         self._nodes += 1
         if self._nodes > _MOST_NODES or depth > _DEEPEST:
-            raise ConfigError(
-                "It is nested or repeated (by aliases) beyond any use.", where=str(self._path)
-            )
+            what = "it is nested or repeated (by aliases) beyond any use"
+            place = self.places.get(path[:3], _place(node))
+            raise ConfigError(str(Mistake(self._path, *place, path[:3], what)))
         self.places.setdefault(path, _place(node))
         if str(node.tag) not in _TAGS:
             self._mistake(_place(node), path, f"the tag {str(node.tag)!r} is not accepted")

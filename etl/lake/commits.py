@@ -6,7 +6,7 @@ at a test ended, a row `removed` a session that is listed no more. All are worth
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -63,11 +63,20 @@ class _Told(msgspec.Struct, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class AnswerRow:
-    """An answer that landed: its keys, and how many rows it made for each table."""
+    """An answer that landed, and how many rows it made for each table.
+
+    Its body is dropped unless it says more than its rows; `bytes` is what it measured.
+    """
 
     answer: Answer
     rows: Mapping[str, int]
-    keeps_body: bool = False
+    bytes: int
+
+
+def answer_row(answer: Answer, rows: Mapping[str, int], *, keeps_body: bool) -> AnswerRow:
+    """Return the row of an answer that is about to land."""
+    kept = answer if keeps_body else replace(answer, body=b"")
+    return AnswerRow(kept, rows, len(answer.body))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +157,9 @@ def _answer_row(row: AnswerRow, run_id: str) -> _Row:
         answer.object_id,
         answer.status,
         answer.fetched_at_us,
-        len(answer.body),
+        row.bytes,
         msgspec.json.encode(row.rows).decode(),
-        answer.body if row.keeps_body else None,
+        answer.body or None,
         run_id,
     )
 

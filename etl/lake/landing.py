@@ -6,7 +6,7 @@ commit point is the commit's file in the lake; the ledger is marked after it.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import pyarrow as pa
@@ -16,7 +16,7 @@ from etl.client.values import Answer, Fetched, UnreadableBodyError
 from etl.errors import AlreadyRunning
 from etl.lake import commits
 from etl.lake.batch import Batch, Shape, shape_of
-from etl.lake.commits import AnswerRow, Commit
+from etl.lake.commits import AnswerRow, Commit, answer_row
 from etl.lake.local import LocalLake
 from etl.lake.partitions import Layout
 from etl.lake.scan import may_hold, rows_in, table_of
@@ -177,7 +177,7 @@ class Landing:
         except UnreadableBodyError as error:
             reject = Reject(str(error), printable(answer.body), answer.session_id)
             made[rejects.NAME] = self._take_rejects(answer, [reject], record)
-            self._answers.append(AnswerRow(answer, made))
+            self._answers.append(answer_row(answer, made, keeps_body=False))
             return
         keeps_body = False
         for table in self._fed_by.get(answer.endpoint, ()):
@@ -188,7 +188,7 @@ class Landing:
             rejected = self._take_rejects(answer, rows.rejects, record)
             if rejected:
                 made[rejects.NAME] = made.get(rejects.NAME, 0) + rejected
-        self._answers.append(AnswerRow(answer, made, keeps_body))
+        self._answers.append(answer_row(answer, made, keeps_body=keeps_body))
 
     def _take(self, table: AnyTable, answer: Answer, rows: Rows, record: Record) -> int:
         """Gather the rows that the lake does not have yet; return how many."""
@@ -282,7 +282,8 @@ class Landing:
             records = await self._settled()
             landed = await to_thread.run_sync(self._land, records)
             await self._ledger.call(self._ledger.ledger.land, landed)
-        self.tally.looks.update(self._looks)
+        for test, look in self._looks.items():
+            self.tally.looks[test] = replace(look, listing=Listing())  # too long to keep for all
         self.tally.rows += self._rows
         self.tally.files += len(landed.files)
         self.tally.bytes += sum(file.bytes for file in landed.files)

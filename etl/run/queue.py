@@ -32,7 +32,6 @@ class ByteBudget:
     async def take(self, size: int) -> None:
         """Wait until `size` bytes more may be under way."""
         while self._used and self._used + size > self._limit:
-            self._room = Event()
             await self._room.wait()
         self._used += size
 
@@ -40,6 +39,7 @@ class ByteBudget:
         """Say that `size` bytes have left the queue."""
         self._used -= size
         self._room.set()
+        self._room = Event()  # a new one for those who find it full again
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,8 +42,10 @@ def add_control(app: web.Application, sandbox: Sandbox) -> None:
     app.router.add_get("/_sandbox/state", state)
 
 
-def _change(sandbox: Sandbox, name: str, told: dict[str, Any]) -> None:
+def _change(sandbox: Sandbox, name: str, told: Any) -> None:
     """Carry out a control call; raises ValueError for a name that is none."""
+    if not isinstance(told, dict):
+        raise ValueError("the arguments are a JSON object")  # noqa: TRY004 - answered 400
     match name:
         case "fault":
             sandbox.add_fault(fault_from(told))

@@ -75,6 +75,8 @@ def fault_from(told: dict[str, Any]) -> Fault:
     unknown = told.keys() - {"kind", "on", "test_id", "nth", "times", "value", "headers"}
     if unknown:
         raise ValueError(f"unknown keys: {sorted(unknown)}")
+    if told.get("on", "page") not in ("page", "token"):
+        raise ValueError("`on` is page or token")
     return Fault(**{**told, "kind": FaultKind(told["kind"])})
 
 
@@ -116,9 +118,9 @@ def falsified(  # noqa: PLR0911 - a kind of fault, a return
             return replace(page, rows=(*rows[:2], *rows[1:]))
         case FaultKind.DROP_ROW:
             return replace(page, rows=(*rows[:1], *rows[2:]))
-        case FaultKind.RAW_ROW:
+        case FaultKind.RAW_ROW if len(rows) > 1:
             return replace(page, rows=(*rows[:1], str(value).encode(), *rows[2:]))
-        case FaultKind.ROW_FIELDS:
+        case FaultKind.ROW_FIELDS if len(rows) > 1:
             return replace(page, rows=(*rows[:1], _changed(rows[1], value), *rows[2:]))
         case FaultKind.TOP_FIELD:
             return replace(page, top=f'"{value}":{{"a":1}},'.encode())
