@@ -95,7 +95,6 @@ async def called(
     async with (
         open_sandbox(options, host) as sandbox,
         aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(force_close=True),  # else aiohttp hides a lost one
             timeout=aiohttp.ClientTimeout(10),
         ) as session,
     ):
@@ -503,9 +502,13 @@ async def expect_page(caller: Caller, kind: FaultKind) -> None:
     assert await caller.page(limit=20, offset=20) == plain, "it strikes once"
 
 
+# aiohttp asks again by itself when a connection is lost before an answer has begun.
+HIDDEN_ONCE = frozenset({FaultKind.CUT_HEADERS, FaultKind.RESET})
+
+
 async def expect_failure(caller: Caller, kind: FaultKind) -> None:
     """Prove a fault that leaves no whole answer."""
-    caller.sandbox.add_fault(Fault(kind))
+    caller.sandbox.add_fault(Fault(kind, times=2 if kind in HIDDEN_ONCE else 1))
     if kind in {FaultKind.HANG, FaultKind.SLOW_BODY}:
         with anyio.move_on_after(0.3) as scope:
             await caller.get()

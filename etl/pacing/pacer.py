@@ -69,6 +69,7 @@ class Pacer:
         self._budget = max_requests
         self._limit = rate.requests
         self._round_trips: deque[float] = deque(maxlen=_ROUND_TRIPS_KEPT)
+        self._guard = rules.guard_seconds((), rate.seconds)
         self._queue: list[_Ticket] = []
         self._arrivals = 0
         self._nap = CancelScope()
@@ -157,7 +158,7 @@ class Pacer:
 
     def _seconds_until_free(self, now: float) -> float:
         """Return the wait after which no window holds more sends than the limit."""
-        window = self._rate.seconds + rules.guard_seconds(self._round_trips, self._rate.seconds)
+        window = self._rate.seconds + self._guard
         oldest = self._log.at(self._log.count - self._limit, now)
         return max(oldest + window - now, self._log.blocked_until - now)
 
@@ -187,6 +188,7 @@ class Pacer:
         now = self._clock.monotonic()
         sent_at = now if slot.sent_at is None else slot.sent_at
         self._round_trips.append(now - sent_at)
+        self._guard = rules.guard_seconds(self._round_trips, self._rate.seconds)
         word = rules.read_headers(headers, self._clock.time())
         self._limit = rules.effective_limit(self._rate.requests, word.limit or None)
         if status == 429:
@@ -215,8 +217,7 @@ class Pacer:
     def _give_way(self, word: rules.RateWord, sent_at: float, now: float) -> None:
         """Count the sends of others who use these credentials as if they were ours."""
         window = self._rate.seconds
-        guard = rules.guard_seconds(self._round_trips, window)
-        own = self._log.since(sent_at - window - guard, now)
+        own = self._log.since(sent_at - window - self._guard, now)
         foreign = rules.foreign_sends(self._limit, word.remaining, own)
         if not foreign:
             return

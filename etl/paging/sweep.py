@@ -148,12 +148,12 @@ def _meets_at(fresh: tuple[int, ...], page: tuple[int, ...], start: int) -> int 
     """
     if not fresh or not page:
         return len(fresh)
-    begins_at = start
-    if fresh[start : start + 1] != page[:1]:
-        try:
-            begins_at = fresh.index(page[0])
-        except ValueError:
-            return None
+    if fresh[start:] == page[: len(fresh) - start]:
+        return start  # rows that stand twice are found when the listing is judged
+    try:
+        begins_at = fresh.index(page[0])
+    except ValueError:
+        return None
     overlap = fresh[begins_at : begins_at + len(page)]
     connects = page[: len(overlap)] == overlap and set(fresh).isdisjoint(page[len(overlap) :])
     return begins_at if connects else None
@@ -209,7 +209,7 @@ def _joined(sweep: Sweep) -> Sweep:
         return joined
     if not sweep.steady:
         return _next_pass(joined, whole=True)
-    if sweep.total == len(ids):
+    if sweep.total == len(ids) == len(set(ids)):
         return _verified(joined)
     if known.doubt is not None and (sweep.total, ids) == (known.total, known.ids):
         return _closed(joined, known.doubt)
@@ -234,7 +234,7 @@ def _ended(sweep: Sweep, dialect: Dialect) -> Sweep:
         sweep = _with_rows_out_of_reach(sweep)
         if len(sweep.fresh) != sweep.total:
             return _closed(sweep, Outcome.TRUNCATED)
-    if len(sweep.fresh) == sweep.total:
+    if len(sweep.fresh) == sweep.total == len(set(sweep.fresh)):
         return _verified(sweep)
     end = (sweep.fresh, sweep.total)
     if sweep.previous_end == end:

@@ -21,7 +21,10 @@ def add_control(app: web.Application, sandbox: Sandbox) -> None:
 
     async def change(request: web.Request) -> web.Response:
         try:
-            _change(sandbox, request.match_info["name"], await request.json())
+            told = await request.json()
+            if not isinstance(told, dict):
+                raise ValueError("the arguments are a JSON object")  # noqa: TRY004, TRY301
+            _change(sandbox, request.match_info["name"], told)
         except (ValueError, TypeError, KeyError, IndexError) as error:
             return web.json_response({"error": str(error)}, status=400)
         return web.json_response({"ok": True})
@@ -42,10 +45,8 @@ def add_control(app: web.Application, sandbox: Sandbox) -> None:
     app.router.add_get("/_sandbox/state", state)
 
 
-def _change(sandbox: Sandbox, name: str, told: Any) -> None:
+def _change(sandbox: Sandbox, name: str, told: dict[str, Any]) -> None:
     """Carry out a control call; raises ValueError for a name that is none."""
-    if not isinstance(told, dict):
-        raise ValueError("the arguments are a JSON object")  # noqa: TRY004 - answered 400
     match name:
         case "fault":
             sandbox.add_fault(fault_from(told))

@@ -21,7 +21,7 @@ def test_ids(seed: int, count: int) -> tuple[str, ...]:
 
 
 def _uuid(bits: int) -> str:
-    text = f"{bits & ~(0xF << 76) | (4 << 76):032x}"
+    text = f"{bits & ~(0xF << 76 | 3 << 62) | (4 << 76 | 2 << 62):032x}"  # version 4, as RFC 9562
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 

@@ -22,7 +22,7 @@ def timestamps(texts: Sequence[str | None]) -> Array:
         read = pa.array(texts, pa.string()).cast(TIMESTAMP)
     except (pa.ArrowInvalid, UnicodeEncodeError):
         return pa.array([_microseconds(text) for text in texts], pa.int64()).cast(TIMESTAMP)
-    earliest: int | None = pc.min(read.cast(pa.int64())).as_py()
+    earliest: int | None = pc.min(read.view(pa.int64())).as_py()
     if earliest is not None and earliest < _YEAR_1_US:
         raise ValueError("a year 0 is none that most readers know")
     return read
