@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from etl.client.values import Answer
 from etl.errors import LakeError
 from etl.ledger.frames import Identity
-from etl.ledger.records import Record, pack, pack_proofs, unpack, with_proofs
+from etl.ledger.records import PackedRecord, Record, pack_proofs, unpack, with_proofs
 from etl.ledger.store import File, Looked
 from etl.paging.values import Outcome, Verdict
 
@@ -89,7 +89,7 @@ class Commit:
     files: Sequence[File] = ()
     replaces: Sequence[str] = ()
     answers: Sequence[AnswerRow] = ()
-    records: Mapping[str, Record] = field(default_factory=dict)
+    records: Mapping[str, PackedRecord] = field(default_factory=dict)
     looks: Sequence[Looked] = ()
     removed: Sequence[tuple[str, str]] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -164,11 +164,9 @@ def _answer_row(row: AnswerRow, run_id: str) -> _Row:
     )
 
 
-def _record_row(test_id: str, record: Record, run_id: str) -> _Row:
-    listing = record.listing
-    rows = msgspec.json.encode({table: len(rows) for table, rows in record.covered.items()})
-    body = pack(record)
-    at = listing.read_at_us
+def _record_row(test_id: str, record: PackedRecord, run_id: str) -> _Row:
+    rows = msgspec.json.encode(record.rows)
+    body, at = record.packed, record.read_at_us
     return (LISTING, test_id, None, None, None, at, len(body), rows.decode(), body, run_id)
 
 

@@ -20,7 +20,7 @@ from etl.lake.commits import AnswerRow, Commit, answer_row
 from etl.lake.local import LocalLake
 from etl.lake.partitions import Layout
 from etl.lake.scan import may_hold, rows_in, table_of
-from etl.ledger.records import Record
+from etl.ledger.records import Record, pack
 from etl.ledger.store import Landed, Looked
 from etl.ledger.threaded import LedgerThread
 from etl.paging.values import Listing
@@ -292,6 +292,7 @@ class Landing:
         )
         closed = Closed(self._answers, list(self._looks.values()))
         self._begin(self._batch.number + 1)
+        pa.default_memory_pool().release_unused()
         return closed
 
     async def _settled(self) -> dict[str, Record]:
@@ -316,6 +317,7 @@ class Landing:
     def _land(self, records: Mapping[str, Record]) -> Landed:
         """Write, publish and commit the batch; blocks."""
         batch, pipeline = self._batch, self._plan.pipeline
+        packed = {test: pack(record) for test, record in records.items()}
         try:
             files = batch.finish()
             self._lake.publish([file.path for file in files])
@@ -325,7 +327,7 @@ class Landing:
                 run_id=self._plan.run_id,
                 files=files,
                 answers=self._answers,
-                records={test: records[test] for test in sorted(self._changed)},
+                records={test: packed[test] for test in sorted(self._changed)},
                 looks=[look for look in self._looks.values() if look.verdict or look.failed],
                 removed=self._removed_sessions(),
                 notes=self._notes(),
@@ -346,7 +348,7 @@ class Landing:
         return Landed(
             batch=batch.number,
             files=files,
-            records=records,
+            records=packed,
             looks=list(self._looks.values()),
             frames=self._frames,
         )

@@ -14,7 +14,7 @@ from etl.lake.commits import Commit, CommitRead
 from etl.lake.local import LocalLake
 from etl.lake.names import DataName, finished_name, read_data_name
 from etl.lake.scan import may_hold, rows_in, table_of
-from etl.ledger.records import Record
+from etl.ledger.records import PackedRecord, Record, pack
 from etl.ledger.store import File, Landed, Ledger, Looked
 from etl.paging.values import Listing
 from etl.tables import rejects
@@ -128,7 +128,7 @@ def _adopt_one(ledger: Ledger, commit: CommitRead) -> None:
             batch=commit.batch,
             files=commit.files,
             replaced=commit.replaces,
-            records=records,
+            records={test: pack(record) for test, record in records.items()},
             looks=looks,
         )
     )
@@ -219,11 +219,11 @@ def _mend_losses(
     for batch in {named[path].batch for path in gone | changed}:
         tests |= commits.read(lake.commit_path(pipeline, batch), pipeline).test_ids
     present, held = _rows_present(lake, files, tests, changed, recovery)
-    records: dict[str, Record] = {}
+    records: dict[str, PackedRecord] = {}
     for test_id in sorted(tests):
         record = ledger.record(test_id)
         lost = _forget_rows(record, present.get(test_id, {}))
-        records[test_id] = record
+        records[test_id] = pack(record)
         if lost:
             recovery.rows_to_fetch_again[test_id] = lost
     ledger.land(Landed(None, files=held, replaced=gone, records=records))

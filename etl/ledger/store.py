@@ -17,7 +17,7 @@ from etl.client.values import Answer
 from etl.errors import EtlError, StateError
 from etl.ledger.frames import Identity, identity, pack_frame, unpack_frame
 from etl.ledger.locks import held
-from etl.ledger.records import Record, pack, unpack
+from etl.ledger.records import PackedRecord, Record, unpack
 from etl.ledger.schema import MIGRATIONS, VERSION
 from etl.paging.values import Listing, Verdict
 
@@ -68,7 +68,7 @@ class Landed:
     batch: int | None
     files: Sequence[File] = ()
     replaced: Collection[str] = ()
-    records: Mapping[str, Record] = field(default_factory=dict)
+    records: Mapping[str, PackedRecord] = field(default_factory=dict)
     looks: Sequence[Looked] = ()
     frames: Sequence[int] = ()
 
@@ -276,12 +276,6 @@ class Ledger:
                 "DELETE FROM inbox WHERE frame = ?", [(frame,) for frame in landed.frames]
             )
 
-    def put_records(self, records: Mapping[str, Record]) -> None:
-        """Replace what is known of these tests."""
-        with self._transaction() as database:
-            for test_id, record in records.items():
-                _put_record(database, test_id, record)
-
     def commits_known(self) -> set[int]:
         """Return the numbers of the commits that this ledger has marked or adopted."""
         with self._errors():
@@ -368,16 +362,15 @@ class Ledger:
             )
 
 
-def _put_record(database: sqlite3.Connection, test_id: str, record: Record) -> None:
-    packed = pack(record)
+def _put_record(database: sqlite3.Connection, test_id: str, record: PackedRecord) -> None:
     database.execute(
         "INSERT INTO records (test_id, rows, length, record) VALUES (?1, ?2, ?3, ?4) "
         "ON CONFLICT DO UPDATE SET rows = ?2, length = ?3, record = ?4",
         (
             test_id,
-            sum(len(rows) for rows in record.covered.values()),
-            len(packed),
-            pa.Codec("zstd", 1).compress(packed, asbytes=True),
+            sum(record.rows.values()),
+            len(record.packed),
+            pa.Codec("zstd", 1).compress(record.packed, asbytes=True),
         ),
     )
 

@@ -11,7 +11,7 @@ from etl.ledger.store import Looked
 
 Item = Fetched[Any] | Looked
 
-BYTES_UNDER_WAY: Final = 24 * 1024 * 1024
+BYTES_UNDER_WAY: Final = 8 * 1024 * 1024
 """Bodies that may wait between being fetched and being rendered."""
 
 

@@ -18,8 +18,13 @@ from etl.tables.values import TIMESTAMP, Column, Reject, Rows, Table, row_hash
 _LONGEST_ID: Final = 1_000
 
 
-class Summary(msgspec.Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
-    """One session as listed; everything but its id may be missing."""
+class Summary(
+    msgspec.Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=True, gc=False
+):
+    """One session as listed; everything but its id may be missing.
+
+    It holds text alone, so the cycle collector need not walk 500 of them a page.
+    """
 
     session_id: str
     audience_id: str | None = None
@@ -62,6 +67,7 @@ class SessionsPage:
 
 _decode_strictly = msgspec.json.Decoder(_Body).decode
 _decode_summary = msgspec.json.Decoder(Summary).decode
+_NUL: Final = b"\\u0000"
 _decode_any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
@@ -76,7 +82,8 @@ def decode(body: bytes) -> SessionsPage:
         page = _decode_strictly(body)
         ids = [summary.session_id for summary in page.sessions]
         lengths = set(map(len, ids)) or {1}
-        if not 0 < min(lengths) <= max(lengths) <= _LONGEST_ID or b"\\u0000" in body:
+        escaped = b"\\" in body  # a look for one byte is ten times as fast
+        if not 0 < min(lengths) <= max(lengths) <= _LONGEST_ID or (escaped and _NUL in body):
             return _decode_with_care(body)
         keys = tuple(map(row_hash, map(str.encode, ids)))
         rows = _rows_of(page.sessions, keys)
