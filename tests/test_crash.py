@@ -3,8 +3,8 @@
 import os
 import shutil
 import signal
-from contextlib import asynccontextmanager
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
 from subprocess import DEVNULL

@@ -1,0 +1,1 @@
+"""Tries to break it for as long as you like: `make soak`."""
