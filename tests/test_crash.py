@@ -53,6 +53,13 @@ async def run_process(project: Project, *prefix: str, kill_after: float | None =
         return await process.wait()
 
 
+async def asked(project: Project, count: int) -> None:
+    """Wait until the sandbox is about to answer its n-th page."""
+    reached = anyio.Event()
+    project.sandbox.before_page(count, lambda _sandbox, _test: reached.set())
+    await reached.wait()
+
+
 async def kill_again_and_again(project: Project, kills: int, seed: int) -> None:
     """Kill exports at random moments, resume each time, and check rows and requests."""
     random = Random(seed)
@@ -71,9 +78,9 @@ async def kill_again_and_again(project: Project, kills: int, seed: int) -> None:
     assert await to_thread.run_sync(project.landed) == project.served(), f"seed {seed}"
     proofs = sum(len(project.sandbox.session_ids(test)) > 500 for test in project.tests)
     heads = len(project.tests)
-    asked = len(project.sandbox.requests)
+    requests = len(project.sandbox.requests)
     most = clean + killed * IN_FLIGHT + heads + proofs
-    assert asked <= most, f"{asked} requests, at most {most} are due (seed {seed})"
+    assert requests <= most, f"{requests} requests, at most {most} are due (seed {seed})"
 
 
 @pytest.mark.timeout(120)
@@ -112,12 +119,12 @@ async def test_a_death_or_disk_error_at_a_system_call_loses_nothing(
         strace = (str(STRACE), "-f", "-qq", "-o", os.devnull, "-e", f"trace={calls}", "-e", inject)
         code = await run_process(project, *strace)
         assert code in (0, -9, 137, 5), code
-        asked = len(project.sandbox.requests)
+        before = len(project.sandbox.requests)
         assert await run_process(project) == 0
         assert await to_thread.run_sync(project.landed) == project.served()
         hidden = [path for path in (tmp_path / "lake").rglob(".*") if path.is_file()]
         assert [path for path in hidden if "_etl" not in path.parts] == []
-        assert len(project.sandbox.requests) - asked <= 4 + 4
+        assert len(project.sandbox.requests) - before <= 4 + 4
 
 
 async def test_one_data_file_deleted_by_hand_is_back_after_the_next_run(tmp_path: Path):
@@ -157,10 +164,10 @@ async def test_a_lake_without_its_record_is_not_touched(tmp_path: Path):
         await project.export()
         shutil.rmtree(project.lake / "_etl")
         before = sorted(project.lake.rglob("*"))
-        asked = len(project.sandbox.requests)
+        before = len(project.sandbox.requests)
         _, codes = await project.export_with_codes()
         assert codes == [5]
-        assert len(project.sandbox.requests) == asked
+        assert len(project.sandbox.requests) == before
         assert [path for path in before if not path.exists()] == []
 
 
@@ -168,11 +175,11 @@ async def test_a_lake_whose_disk_is_not_mounted_costs_no_request(tmp_path: Path)
     async with project_of(tmp_path, [501]) as project:
         await project.export()
         project.lake.rename(tmp_path / "unmounted")
-        asked = len(project.sandbox.requests)
+        before = len(project.sandbox.requests)
         report, codes = await project.export_with_codes()
         assert codes == [5]
         assert "mount" in (report.pipelines[0].error or "")
-        assert len(project.sandbox.requests) == asked
+        assert len(project.sandbox.requests) == before
         shutil.rmtree(project.lake)
         (tmp_path / "unmounted").rename(project.lake)
         assert (await project.export()).pipelines[0].rows["sessions"] == 0
@@ -211,8 +218,7 @@ async def test_a_second_run_of_the_same_pipeline_exits_75_and_says_who_runs(tmp_
     async with project_of(tmp_path, [3_000], latency_ms=150) as project:
         async with anyio.create_task_group() as group:
             group.start_soon(run_process, project)
-            while not project.sandbox.requests:
-                await anyio.sleep(0.02)
+            await asked(project, 1)
             report, codes = await project.export_with_codes()
             assert codes == [75]
             assert "process" in (report.pipelines[0].error or "")
@@ -227,14 +233,13 @@ async def test_a_signal_lands_what_was_fetched_and_says_so_by_the_exit(
         environ = {**os.environ, **project.environ()}
         command = project.command("run", "--quiet")
         async with await open_process(command, env=environ, stdout=DEVNULL) as process:
-            while len(project.sandbox.requests) < 3:
-                await anyio.sleep(0.02)
+            await asked(project, 3)
             process.send_signal(sent)
             assert await process.wait() == code
         landed = await to_thread.run_sync(project.lake_rows)
         assert len(landed) >= 500
-        asked = len(project.sandbox.requests)
+        before = len(project.sandbox.requests)
         assert await run_process(project) == 0
         assert await to_thread.run_sync(project.landed) == project.served()
         assert len(project.sandbox.requests) <= 18 + 2 * IN_FLIGHT
-        assert asked < len(project.sandbox.requests)
+        assert before < len(project.sandbox.requests)

@@ -340,6 +340,15 @@ async def test_a_total_that_lies_is_reported_with_the_figures(opened: Opened, li
         assert (await project.export()).requests.total <= 2
 
 
+@pytest.mark.parametrize("kind", [FaultKind.RESET, FaultKind.CUT_HEADERS])
+async def test_no_request_is_sent_that_the_report_does_not_count(opened: Opened, kind: FaultKind):
+    async with opened(1_200) as project:
+        project.sandbox.add_fault(Fault(kind, nth=2))
+        report = await project.export()
+        assert report.requests.total == len(project.sandbox.requests)
+        assert report.requests.retried == 1
+
+
 async def test_an_api_out_of_reach_ends_the_run_resumable(opened: Opened):
     async with opened(1_200) as project:
         project.sandbox.add_fault(Fault(FaultKind.RESET, nth=2, times=40))

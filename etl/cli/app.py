@@ -67,8 +67,7 @@ def run(
     *,
     config: ConfigOption = None,
     sandbox: Annotated[
-        bool,
-        typer.Option("--sandbox", help="Run against a simulated API, into sandbox/lake."),
+        bool, typer.Option("--sandbox", help="Run against a simulated API, into sandbox/lake.")
     ] = False,
     full: Annotated[
         bool, typer.Option("--full", help="Read every page again, not only what may be new.")
@@ -86,8 +85,7 @@ def run(
         typer.Option(metavar="50m", help="Pause after this time; the next run goes on."),
     ] = None,
     max_requests: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Pause after so many requests."),
+        int | None, typer.Option(min=1, metavar="N", help="Pause after so many requests.")
     ] = None,
     fail_if_paused: Annotated[
         bool, typer.Option("--fail-if-paused", help="Exit 6 instead of 0 when paused.")
@@ -101,8 +99,7 @@ def run(
         bool, typer.Option("--quiet", "-q", help="Show no progress and no summary.")
     ] = False,
     wait_for_lock: Annotated[
-        str | None,
-        typer.Option(metavar="10m", help="Wait for another run of the pipeline to end."),
+        str | None, typer.Option(metavar="10m", help="Wait for another run to end.")
     ] = None,
 ) -> None:
     """Export what is new, incrementally."""

@@ -4,10 +4,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import SystemRandom
+from typing import Final
 from uuid import UUID
 
 import anyio
-from anyio import to_thread
+from anyio import fail_after, to_thread
 
 from etl.cli.output import print_json, print_table, say
 from etl.cli.settings import load_config
@@ -23,6 +24,8 @@ from etl.run.errors import single_error
 from etl.tables.registry import tables
 from etl.tables.sessions import SESSION_RESULTS, SessionsPage
 from etl.tables.values import AnyTable, rows_as_dicts
+
+_PATIENCE_SECONDS: Final = 90.0
 
 
 def check_command(path: Path) -> int:
@@ -64,7 +67,15 @@ async def _ask_once(
     query = (("testId", test_id), ("limit", str(rows)), ("offset", "0"))
     async with _client(connection, state_dir) as client:
         try:
-            return await client.fetch(Request(SESSION_RESULTS, test_id=test_id, query=query))
+            with fail_after(_PATIENCE_SECONDS):
+                return await client.fetch(Request(SESSION_RESULTS, test_id=test_id, query=query))
+        except TimeoutError:
+            raise Unreachable(
+                f"There was no answer within {_PATIENCE_SECONDS:.0f} s, token and turn included.",
+                where=connection.api_url,
+                advice="Check the network, USERTESTING_API_URL and USERTESTING_TOKEN_URL; a run "
+                "under way with the same credentials may also be using up the rate limit.",
+            ) from None
         except TryLater as later:
             raise Unreachable(
                 f"The API gave no answer that can be read: {later.reason}.",

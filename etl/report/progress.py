@@ -16,6 +16,7 @@ from etl.ledger.store import Looked
 from etl.pacing.events import Events, no_events
 
 LOG_EVERY_SECONDS: Final = 60.0
+LOOK_EVERY_SECONDS: Final = 5.0
 
 
 @dataclass(slots=True)
@@ -28,7 +29,9 @@ class Progress:
     tests_done: int = 0
     tally: Tally = field(default_factory=Tally)
     client: Client | None = None
-    requests_expected: float = 0.0
+    is_shown: bool = False
+    logged_at: float = float("-inf")
+    waited_at: float = float("-inf")
 
     def begin_pipeline(self, name: str, tests: int, tally: Tally, client: Client) -> None:
         """Turn to the next pipeline."""
@@ -51,6 +54,16 @@ class Progress:
             verified=bool(look.verdict and look.verdict.verified),
             sessions=len(look.listing.ids),
         )
+
+    def look(self, now: float) -> None:
+        """Say once a minute where the run is, and how long it waits for the rate limit."""
+        fields = self.fields()
+        if fields["waiting_seconds"] and now - self.waited_at >= LOG_EVERY_SECONDS:
+            self.waited_at = now
+            self.events("waiting", **fields)
+        if not self.is_shown and now - self.logged_at >= LOG_EVERY_SECONDS:
+            self.logged_at = now
+            structlog.get_logger().info("progress", **fields)
 
     def seconds_left(self) -> float | None:
         """Return how long the rest takes at the paced rate, as far as can be told."""
@@ -76,14 +89,10 @@ class Progress:
         }
 
 
-def log_line(progress: Progress) -> None:
-    """Say where the run is, and how long it waits for the rate limit."""
-    structlog.get_logger().info("progress", **progress.fields())
-
-
 @contextmanager
 def live_display(progress: Progress, console: Console) -> Iterator[None]:
     """Show the progress on a terminal for as long as the block runs."""
+    progress.is_shown = True
     with Live(
         get_renderable=lambda: _picture(progress),
         console=console,

@@ -17,7 +17,7 @@ from etl.client.http import Client, open_client
 from etl.errors import AlreadyRunning, EtlError, StateError
 from etl.ledger.store import Looked, make_state_dir
 from etl.plan import Order
-from etl.report.progress import LOG_EVERY_SECONDS, Progress, log_line
+from etl.report.progress import LOOK_EVERY_SECONDS, Progress
 from etl.report.values import (
     FailedTest,
     PipelineReport,
@@ -106,8 +106,8 @@ class Export:
 
     async def _say_progress(self) -> None:
         while True:
-            await self._world.clock.sleep(LOG_EVERY_SECONDS)
-            log_line(self._progress)
+            await self._world.clock.sleep(LOOK_EVERY_SECONDS)
+            self._progress.look(self._world.clock.monotonic())
 
     def _stop(self, because: str) -> None:
         self._stop_because = self._stop_because or because

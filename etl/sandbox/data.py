@@ -50,7 +50,7 @@ def _rows(random: Random, audiences: list[str], count: int) -> Iterator[Row]:
 
 
 def _iso(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}Z"
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass(slots=True)
