@@ -163,12 +163,12 @@ async def test_a_lake_without_its_record_is_not_touched(tmp_path: Path):
     async with project_of(tmp_path, [501]) as project:
         await project.export()
         shutil.rmtree(project.lake / "_etl")
-        before = sorted(project.lake.rglob("*"))
+        files = sorted(project.lake.rglob("*"))
         before = len(project.sandbox.requests)
         _, codes = await project.export_with_codes()
         assert codes == [5]
         assert len(project.sandbox.requests) == before
-        assert [path for path in before if not path.exists()] == []
+        assert [path for path in files if not path.exists()] == []
 
 
 async def test_a_lake_whose_disk_is_not_mounted_costs_no_request(tmp_path: Path):
