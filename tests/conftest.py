@@ -1,5 +1,6 @@
 """What every test gets: one kind of event loop, and the nets of the house."""
 
+import asyncio
 import functools
 import inspect
 import os
@@ -10,6 +11,8 @@ import pyarrow.parquet  # noqa: F401  # so that its functions can be watched
 import pytest
 from blockbuster import BlockBuster, BlockBusterFunction
 from hypothesis import settings
+
+from tests.virtual_time import VirtualTimeLoop
 
 # In CI the same examples every time, so that a failure is due to the change; searching anew
 # belongs to `make soak` and to every developer's run, which prints how to replay a failure.
@@ -74,7 +77,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
 
     @functools.wraps(test)
     async def in_time(**fixtures: object) -> None:
-        with anyio.fail_after(0.9 * seconds):
+        virtual = isinstance(asyncio.get_running_loop(), VirtualTimeLoop)
+        with anyio.fail_after(None if virtual else 0.9 * seconds):
             await test(**fixtures)
 
     pyfuncitem.obj = in_time

@@ -1,6 +1,7 @@
 """The configuration is refused with the place and the way out, or it is whole."""
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -177,6 +178,11 @@ BAD: dict[str, tuple[str, str, str]] = {
         f"{N}.tables[1]",
         "unknown table 'sesions' (did you mean 'sessions'?)",
     ),
+    "a table twice": (
+        pipeline("§tables: [sessions, sessions]"),
+        f"{N}.tables",
+        "names a table twice",
+    ),
     "no tables": (pipeline("§tables: []"), f"{N}.tables", "accepted: at least one item"),
     # the rest of a pipeline
     "an unknown key": (
@@ -251,6 +257,11 @@ BAD: dict[str, tuple[str, str, str]] = {
         f"{N}.lake.url",
         "names a machine; accepted: file:///folder",
     ),
+    "a lake on another machine, with credentials": (
+        pipeline(lake="{§url: 'file://me:hunter2@lake/x'}"),
+        f"{N}.lake.url",
+        "is 'file://***@lake/x'; it names a machine",
+    ),
     "a lake at no URL": (pipeline(lake="{§url: 'file://['}"), f"{N}.lake.url", "is not a URL"),
     "a remote lake": (
         pipeline(lake="{§url: 's3://key:hunter2@bucket/x'}"),
@@ -313,7 +324,41 @@ BAD: dict[str, tuple[str, str, str]] = {
         f"{D}.client_secret",
         "a secret stands in the file; accepted: ${VARIABLE}",
     ),
-    "a secret as number": (default("§client_secret: 4221"), f"{D}.client_secret", "is not text"),
+    "a secret as number": (
+        default("§client_secret: 4221"),
+        f"{D}.client_secret",
+        "a secret stands in the file",
+    ),
+    "a secret as a variable's default": (
+        default("§client_secret: '${X:-hunter2}'"),
+        f"{D}.client_secret",
+        "a secret stands in the file; accepted: ${VARIABLE} alone",
+    ),
+    "a secret in part": (
+        default("§client_secret: 'hunter2${X:-}'"),
+        f"{D}.client_secret",
+        "a secret stands in the file",
+    ),
+    "a secret of a connection that nobody uses": (
+        pipeline(connections="{other: {§client_secret: hunter2}}"),
+        "connections.other.client_secret",
+        "a secret stands in the file",
+    ),
+    "a connection's name but for case": (
+        pipeline(connections="{agency: {}, §Agency: {}}"),
+        "connections.Agency",
+        "differs from 'agency' in case alone",
+    ),
+    "a connection's bad name": (
+        pipeline(connections="{§a b: {}}"),
+        "connections.a b",
+        "is 'a b'; accepted: letters, digits, _ and -",
+    ),
+    "http to an address that maps loopback": (
+        default("§api_url: 'http://[::ffff:127.0.0.1]'"),
+        f"{D}.api_url",
+        "is plain http",
+    ),
     "a misspelt secret": (
         default("§client_secrt: hunter2"),
         f"{D}.client_secrt",
@@ -374,12 +419,30 @@ def test_all_mistakes_are_told_at_once_in_the_files_order(loaded):
     lines = refusal(loaded, text).splitlines()
     places = [tuple(int(part) for part in line.split(":")[1:3]) for line in lines]
     assert places == sorted(places)
-    assert len(lines) == 7 and [line for line, _ in places] == [1, 2, 2, 5, 5, 7, 8]
+    assert len(lines) == 8 and [line for line, _ in places] == [1, 2, 2, 2, 5, 5, 7, 8]
+
+
+def test_a_key_that_stands_twice_hides_no_other_mistake(loaded):
+    lines = refusal(loaded, pipeline("audit: full", "audit: off", "adit: x")).splitlines()
+    assert len(lines) == 2
+    assert f":7:5: {N}.audit: the key stands twice, first in line 6" in lines[0]
+    assert f":8:5: {N}.adit: unknown key" in lines[1]
 
 
 def test_a_bad_setting_and_a_bad_file_are_told_together(loaded):
     message = refusal(loaded, pipeline("audit: often"), {**CREDENTIALS, "ETL_LOG_LEVEL": "chatty"})
-    assert "audit" in message and "ETL_LOG_LEVEL: Input should be 'debug'" in message
+    assert "audit" in message and "ETL_LOG_LEVEL: is 'chatty'; accepted: 'debug'" in message
+
+
+def test_a_bad_setting_hides_no_missing_credentials(loaded):
+    message = refusal(loaded, pipeline(), {"ETL_LOG_LEVEL": "chatty", "ETL_LOG_FORMAT": "xml"})
+    assert "ETL_LOG_LEVEL: is" in message and "ETL_LOG_FORMAT: is 'xml'" in message
+    assert "set USERTESTING_CLIENT_ID and USERTESTING_CLIENT_SECRET in" in message
+
+
+def test_a_secret_that_cannot_be_had_is_told_once(loaded):
+    environ = {"USERTESTING_CLIENT_ID": "a", "USERTESTING_CLIENT_SECRET_FILE": "none"}
+    assert len(refusal(loaded, pipeline(), environ).splitlines()) == 1
 
 
 # The file as such.
@@ -440,6 +503,29 @@ def test_the_environment_is_over_dotenv_over_the_file_over_the_default(loaded, t
     assert loaded(text).connections["default"].api_url == "https://dotenv.example"
     environ = {**CREDENTIALS, name: "https://environ.example"}
     assert loaded(text, environ).connections["default"].api_url == "https://environ.example"
+
+
+def test_any_way_to_set_a_secret_in_the_environment_is_over_every_way_in_dotenv(loaded, tmp_path):
+    (tmp_path / ".env").write_text("USERTESTING_CLIENT_SECRET=by-dotenv\n")
+    environ = {"USERTESTING_CLIENT_ID": "a", "USERTESTING_CLIENT_SECRET_COMMAND": "echo by-command"}
+    assert secret_of(loaded(pipeline(), environ)) == "by-command"
+
+
+def test_an_empty_variable_does_not_hide_what_dotenv_sets(loaded, tmp_path):
+    (tmp_path / ".env").write_text("USERTESTING_CLIENT_SECRET=by-dotenv\nETL_LOG_LEVEL=error\n")
+    environ = {**CREDENTIALS, "USERTESTING_CLIENT_SECRET": "", "ETL_LOG_LEVEL": ""}
+    config = loaded(pipeline(), environ)
+    assert (secret_of(config), config.log_level) == ("by-dotenv", "error")
+
+
+def test_the_state_directory_of_the_command_line_is_over_all(loaded, tmp_path):
+    environ = {**CREDENTIALS, "ETL_STATE_DIR": "by-environ"}
+    assert loaded(pipeline(), environ).state_dir == tmp_path / "by-environ"
+    config = loaded(pipeline(), environ, state_dir=Path("by-flag"))
+    assert config.state_dir == tmp_path / "by-flag"
+    assert "holds the state" in refusal(loaded, pipeline(), environ, state_dir=Path("lake/state"))
+    sandbox = loaded(pipeline(), environ, state_dir=Path("by-flag"), sandbox=SANDBOX)
+    assert sandbox.state_dir == tmp_path / "sandbox/state"
 
 
 def test_an_empty_setting_counts_as_not_set(loaded):
@@ -512,6 +598,19 @@ def test_a_secret_file_is_read_without_its_line_end(ending, loaded, tmp_path):
     environ = {"USERTESTING_CLIENT_ID": "a", "USERTESTING_CLIENT_SECRET_FILE": "secret"}
     config = loaded(pipeline(), environ)
     assert secret_of(config) == SECRET and not config.warnings
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "warned"),
+    [("A_SECRET=x", 0o644, True), ("A_SECRET=x", 0o600, False), ("A_SECRET=\nB=x", 0o644, False)],
+)
+def test_secrets_in_a_dotenv_file_that_others_can_read_bring_a_warning(
+    content, mode, warned, loaded, tmp_path
+):
+    (tmp_path / ".env").write_text(content)
+    (tmp_path / ".env").chmod(mode)
+    assert any("chmod 600" in warning for warning in loaded(pipeline()).warnings) is warned
+    assert not loaded(pipeline(), sandbox=SANDBOX).warnings
 
 
 def test_a_secret_file_that_others_can_read_brings_a_warning(loaded, tmp_path):
@@ -627,6 +726,44 @@ def test_variables_are_needed_only_by_what_runs(loaded):
     assert list(config.pipelines) == ["nightly"] and list(config.connections) == ["default"]
     message = refusal(loaded, text)
     assert "${UNSET} is not set" in message and "${ALSO_UNSET} is not set" in message
+
+
+def test_a_typo_is_refused_also_where_nothing_runs(loaded):
+    other = f"  other:\n    tests: [{TEST}]\n    adit: full\n    lake: {{url: '${{UNSET}}'}}\n"
+    text = pipeline(connections="{spare: {scop: x, api_url: '${UNSET}'}}") + other
+    lines = refusal(loaded, text, pipelines=["nightly"]).splitlines()
+    assert len(lines) == 2
+    assert ":2:23: connections.spare.scop: unknown key (did you mean 'scope'?)" in lines[0]
+    assert ":9:5: pipelines.other.adit: unknown key (did you mean 'audit'?)" in lines[1]
+
+
+def test_what_this_version_cannot_do_is_no_mistake_where_it_does_not_run(loaded):
+    later = (
+        f"  later: {{tests: [{TEST}], edited: replace, lake: {{url: 's3://b', format: delta}}}}\n"
+    )
+    assert list(loaded(pipeline() + later, pipelines=["nightly"]).pipelines) == ["nightly"]
+    assert "edited: is 'replace'" in refusal(loaded, pipeline() + later)
+
+
+@pytest.mark.parametrize("line", ["audit: ${V}", "tables: ['${V}']", "connection: ${V}"])
+def test_what_a_variable_holds_is_never_shown(line, loaded):
+    message = refusal(loaded, pipeline(line), {**CREDENTIALS, "V": SECRET})
+    assert "'${V}' (filled in)" in message and SECRET not in message
+
+
+@pytest.mark.parametrize(
+    ("expression", "endless"),
+    [
+        *(
+            (text, True)
+            for text in ("((a+))+", "(?:(a*)b?)+", "(a|b+c)*", "(a{1,}){9}", "(a+){2,}")
+        ),
+        *((text, False) for text in (r"(a\+b)+", "([+*]x)+", r"(\d{4}-)+", "(ab)+c*", "[]+(]a+")),
+    ],
+)
+def test_a_repetition_of_a_repetition_is_found_however_deep(expression, endless, loaded):
+    message = refusal(loaded, pipeline(tests=f"{{title_matches: '{expression}'}}"))
+    assert ("repeats a repetition" in message) is endless
 
 
 def test_the_name_of_a_connection_may_come_from_a_variable(loaded):
@@ -785,3 +922,10 @@ def test_every_setting_is_described():
         return all("description" in field for field in part.get("properties", {}).values())
 
     assert all(described(part) for part in json_schema()["$defs"].values())
+
+
+def test_reading_the_configuration_loads_neither_arrow_nor_http():
+    rooms = ["connections", "load", "loading", "models", "schema", "settings", "templates"]
+    code = "import sys\n" + "".join(f"import etl.config.{room}\n" for room in rooms)
+    code += "assert not {'pyarrow', 'aiohttp'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

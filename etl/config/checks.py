@@ -9,7 +9,10 @@ from urllib.parse import urlsplit
 
 from etl.config.models import Connection, Discovery, Pipeline
 
-_NESTED_QUANTIFIER: Final = re.compile(r"\([^()]*[+*}][^()]*\)\s*[+*{]")
+# An escaped character, a class, a count, or a character by itself.
+_TOKEN: Final = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{\d*,?\d*\}|.", re.DOTALL)
+_EXACTLY: Final = re.compile(r"\{\d+\}")
+_LOOPBACK: Final = ipaddress.IPv4Network("127.0.0.0/8")
 
 
 def url_mistake(url: str) -> str | None:
@@ -38,9 +41,12 @@ def is_loopback(host: str) -> bool:
     if host.lower() == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    if isinstance(address, ipaddress.IPv4Address):
+        return address in _LOOPBACK
+    return address == ipaddress.IPv6Address("::1")
 
 
 def connection_mistakes(connection: Connection) -> Iterator[tuple[str, str]]:
@@ -53,26 +59,31 @@ def connection_mistakes(connection: Connection) -> Iterator[tuple[str, str]]:
 
 def pipeline_mistakes(pipeline: Pipeline, state_dir: Path) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield (key path, what is wrong) for a pipeline."""
-    yield from _not_in_this_version(pipeline)
     by = pipeline.lake.partition_by
     if len(set(by)) != len(by):
         yield ("lake", "partition_by"), "names a column twice"
     if isinstance(pipeline.tests, tuple) and len(set(pipeline.tests)) != len(pipeline.tests):
         yield ("tests",), "names a test twice"
-    lake = pipeline.lake.path
+    if len(set(pipeline.tables)) != len(pipeline.tables):
+        yield ("tables",), "names a table twice"
+    if isinstance(pipeline.tests, Discovery) and pipeline.tests.title_matches is not None:
+        wrong = _expression_mistake(pipeline.tests.title_matches)
+        if wrong is not None:
+            yield ("tests", "title_matches"), wrong
+    yield from _overlap(pipeline.lake.path, state_dir)
+
+
+def _overlap(lake: Path | None, state_dir: Path) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield what is wrong where lake and state lie within each other."""
     if lake is not None:
         lake, state = lake.resolve(), state_dir.resolve()
         if lake == state or state in lake.parents:
             yield ("lake", "url"), f"lies in the state directory {state_dir}; keep them apart"
         elif lake in state.parents:
             yield ("lake", "url"), f"holds the state directory {state_dir}; keep them apart"
-    if isinstance(pipeline.tests, Discovery) and pipeline.tests.title_matches is not None:
-        wrong = _expression_mistake(pipeline.tests.title_matches)
-        if wrong is not None:
-            yield ("tests", "title_matches"), wrong
 
 
-def _not_in_this_version(pipeline: Pipeline) -> Iterator[tuple[tuple[str, ...], str]]:
+def not_in_this_version(pipeline: Pipeline) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield what the contract knows and this version cannot do yet."""
     if isinstance(pipeline.tests, Discovery):
         yield ("tests",), "is a discovery filter; this version accepts a list of test ids"
@@ -91,6 +102,26 @@ def _expression_mistake(expression: str) -> str | None:
         re.compile(expression)
     except (re.error, RecursionError, OverflowError) as error:
         return f"is not a regular expression: {error}"
-    if _NESTED_QUANTIFIER.search(expression):
+    if _repeats_a_repetition(expression):
         return "repeats a repetition, as in (a+)+, which may take for ever; write it flat"
     return None
+
+
+def _repeats_a_repetition(expression: str) -> bool:
+    """Say whether a repeated group holds a repetition, however deep."""
+    holds = [False]  # for each open group: a repetition within
+    closed = False  # what the group that has just ended held
+    for token in _TOKEN.findall(expression):
+        repeats = token in ("*", "+") or (len(token) > 2 and token[0] == "{")
+        if repeats and closed:
+            return True
+        if repeats and not _EXACTLY.fullmatch(token):
+            holds[-1] = True
+        closed = False
+        match token:
+            case "(":
+                holds.append(False)
+            case ")" if len(holds) > 1:
+                closed = holds.pop()
+                holds[-1] = holds[-1] or closed
+    return False

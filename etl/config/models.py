@@ -69,7 +69,7 @@ class RateLimit(Model):
 class Connection(Model):
     """A set of credentials, with its own token and its own pace."""
 
-    name: str = Field(default="default", description="Its key under `connections`.")
+    name: Name = Field(default="default", description="Its key under `connections`.")
     client_id: SecretStr | None = Field(
         default=None, description="Client id; USERTESTING_CLIENT_ID if left out."
     )

@@ -3,7 +3,7 @@
 import shlex
 import stat
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -11,6 +11,7 @@ from dotenv import dotenv_values
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from etl.config.mistakes import shown
 from etl.errors import ConfigError
 
 _COMMAND_SECONDS: Final = 30
@@ -65,61 +66,75 @@ class Settings(BaseSettings):
         return (init_settings,)
 
 
-def variables_of(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """Return the variables of `.env` in the folder, and those of the environment over them."""
-    found: dict[str, str] = {}
+def read_dotenv(folder: Path) -> tuple[dict[str, str], list[str]]:
+    """Return the variables of `.env` in the folder, and a warning if others read its secrets."""
     path = folder / ".env"
-    if path.is_file():
-        try:
-            told = dotenv_values(path, interpolate=False, encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-            raise ConfigError(f"It cannot be read: {reason}.", where=str(path)) from None
-        found = {name: value for name, value in told.items() if value is not None}
-    return {**found, **environ}
+    if not path.is_file():
+        return {}, []
+    try:
+        told = dotenv_values(path, interpolate=False, encoding="utf-8")
+        open_to_others = path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise ConfigError(f"It cannot be read: {reason}.", where=str(path)) from None
+    found = {name: value for name, value in told.items() if value is not None}
+    secret = any(value and name.endswith("SECRET") for name, value in found.items())
+    return found, [_readable(path)] if secret and open_to_others else []
 
 
 def read_settings(
-    variables: Mapping[str, str], folder: Path
+    layers: Sequence[Mapping[str, str]], folder: Path
 ) -> tuple[Settings, list[str], list[str]]:
     """Return the settings, the mistakes found in them, and warnings.
 
-    Mistakes name the variable and never show what a secret holds.
+    The first layer that sets something wins: a command named in the environment is over a
+    value in `.env`. Mistakes name the variable and never show what a secret holds.
     """
     mistakes: list[str] = []
     warnings: list[str] = []
-    values = {
-        alias: variables[alias]
-        for alias in (str(field.validation_alias) for field in Settings.model_fields.values())
-        if variables.get(alias)
-    }
+    values: dict[str, str] = {}
+    for alias in (str(field.validation_alias) for field in Settings.model_fields.values()):
+        found = next((layer[alias] for layer in layers if layer.get(alias)), None)
+        if found is not None:
+            values[alias] = found
     for name in ("USERTESTING_CLIENT_ID", "USERTESTING_CLIENT_SECRET"):
-        secret = _secret(name, variables, folder, mistakes, warnings)
+        values.pop(name, None)
+        secret = _secret(name, layers, folder, mistakes, warnings)
         if secret is not None:
             values[name] = secret
     try:
         return Settings.model_validate(values), mistakes, warnings
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)
-        mistakes += [f"{problem['loc'][0]}: {problem['msg']}" for problem in found]
-        return Settings.model_construct(), mistakes, warnings
+        for problem in error.errors(include_url=False):
+            name = str(problem["loc"][0])
+            accepted = str(problem["msg"]).removeprefix("Input should be ")
+            secret_like = name.startswith("USERTESTING_")
+            is_what = "is not accepted" if secret_like else f"is {shown(values[name])}"
+            mistakes.append(f"{name}: {is_what}; accepted: {accepted}")
+            del values[name]  # the others are read all the same, so that all mistakes are told
+        return Settings.model_validate(values), mistakes, warnings
 
 
 def _secret(
     name: str,
-    variables: Mapping[str, str],
+    layers: Sequence[Mapping[str, str]],
     folder: Path,
     mistakes: list[str],
     warnings: list[str],
 ) -> str | None:
     """Return a secret from its variable, else from its file, else from its command."""
-    if variables.get(name):
-        return variables[name]
-    if place := variables.get(f"{name}_FILE"):
-        return _from_file(f"{name}_FILE", folder / place, mistakes, warnings)
-    if command := variables.get(f"{name}_COMMAND"):
-        return _from_command(f"{name}_COMMAND", command, mistakes)
+    for layer in layers:
+        if layer.get(name):
+            return layer[name]
+        if place := layer.get(f"{name}_FILE"):
+            return _from_file(f"{name}_FILE", folder / place, mistakes, warnings)
+        if command := layer.get(f"{name}_COMMAND"):
+            return _from_command(f"{name}_COMMAND", command, mistakes)
     return None
+
+
+def _readable(path: Path) -> str:
+    return f"{path} can be read by others: run `chmod 600 {path}`."
 
 
 def _from_file(variable: str, path: Path, mistakes: list[str], warnings: list[str]) -> str | None:
@@ -134,7 +149,7 @@ def _from_file(variable: str, path: Path, mistakes: list[str], warnings: list[st
         mistakes.append(f"{variable}: {path} cannot be read: {reason}")
         return None
     if open_to_others:
-        warnings.append(f"{path} can be read by others: run `chmod 600 {path}`.")
+        warnings.append(_readable(path))
     if not value:
         mistakes.append(f"{variable}: {path} is empty")
     return value or None

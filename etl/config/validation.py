@@ -7,7 +7,7 @@ from typing import Final, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from etl.config.mistakes import did_you_mean
+from etl.config.mistakes import did_you_mean, shown
 from etl.config.models import Discovery, Lake, Model, Pagination, RateLimit
 from etl.config.yaml_source import KeyPath, Plain
 
@@ -111,17 +111,3 @@ def _said(problem: ErrorDetails, model: type[Model], within: KeyPath) -> str:
     message = str(problem["msg"]).removeprefix("Input should be ")
     accepted = next((_ACCEPTED[name] for name in _ACCEPTED if kind.startswith(name)), message)
     return f"is {shown(found)}; accepted: {accepted}"
-
-
-def shown(value: object) -> str:
-    """Return a value as a message shows it: short, and on one line."""
-    if value is None:
-        return "empty"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list | tuple):
-        return "a list" if value else "an empty list"
-    text = ascii(value)
-    return text if len(text) <= 60 else text[:57] + "…"

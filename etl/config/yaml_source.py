@@ -33,6 +33,7 @@ class Source:
     path: Path
     value: Plain
     places: dict[KeyPath, tuple[int, int]] = field(default_factory=dict)
+    mistakes: list[Mistake] = field(default_factory=list)  # duplicate keys, foreign tags
 
     def place(self, path: KeyPath) -> tuple[int, int]:
         """Return where a key path stands; for one that is missing, where its parent does."""
@@ -42,7 +43,10 @@ class Source:
 
 
 def read_source(path: Path) -> Source:
-    """Read a pipelines file; raises ConfigError for what is no readable YAML mapping."""
+    """Read a pipelines file; raises ConfigError for what is no readable YAML.
+
+    Duplicate keys and foreign tags are among the source's `mistakes`, to be told with others.
+    """
     text = _read(path)
     yaml = YAML(typ="rt", pure=True)
     yaml.version = (1, 2)
@@ -61,10 +65,8 @@ def read_source(path: Path) -> Source:
             "It is not YAML that can be read.", where=str(path), advice=str(error)[:200]
         ) from None
     builder = _Builder(path)
-    source = Source(path, None, builder.places)
+    source = Source(path, None, builder.places, builder.mistakes)
     source.value = {} if node is None else builder.build(node, (), 0)
-    if builder.mistakes:
-        raise ConfigError("\n".join(str(mistake) for mistake in sorted(builder.mistakes)))
     return source
 
 
