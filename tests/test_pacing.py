@@ -62,13 +62,20 @@ class StrictServer:
         }
 
 
-async def send(pacer: Pacer, clock: LoopClock, server: StrictServer, random: Random) -> None:
+async def send(
+    pacer: Pacer,
+    clock: LoopClock,
+    server: StrictServer,
+    random: Random,
+    *,
+    with_headers: bool = True,
+) -> None:
     """Send one request whose way there and back takes a random time."""
     async with pacer.slot(0) as slot:
         slot.sent()
         await clock.sleep(random.uniform(0.05, 0.25))
         status = server.arrive(clock.monotonic())
-        headers = server.headers()
+        headers = server.headers() if with_headers else {}
         await clock.sleep(random.uniform(0.05, 0.25))
         slot.answered(status, headers)
 
@@ -90,9 +97,13 @@ async def test_a_day_at_the_limit_uses_98_percent_of_it_and_meets_no_429(tmp_pat
     assert server.served >= 0.98 * hours * 600
 
 
-@pytest.mark.parametrize("neighbour", [1, 4, 9])
-async def test_a_neighbour_with_the_same_credentials_is_given_way(tmp_path: Path, neighbour: int):
+@pytest.mark.parametrize("with_headers", [True, False])
+@pytest.mark.parametrize("neighbour", [1, 4, 8])
+async def test_a_neighbour_with_the_same_credentials_is_given_way(
+    tmp_path: Path, neighbour: int, with_headers: bool
+):
     clock, random, server = LoopClock(), Random(2), StrictServer(MINUTE)
+    windows = 60
     async with pacer_of(tmp_path, clock) as pacer, anyio.create_task_group() as group:
 
         async def disturb() -> None:
@@ -103,15 +114,36 @@ async def test_a_neighbour_with_the_same_credentials_is_given_way(tmp_path: Path
 
         async def fetch() -> None:
             while True:
-                await send(pacer, clock, server, random)
+                await send(pacer, clock, server, random, with_headers=with_headers)
 
         group.start_soon(disturb)
         for _ in range(8):
             group.start_soon(fetch)
-        await anyio.sleep(3600)
+        await anyio.sleep(windows * 60)
         group.cancel_scope.cancel()
-    assert server.served >= 600 * 0.75
-    assert server.refused <= 60
+    assert server.served >= 0.97 * 10 * windows
+    assert pacer.throttled <= 2 * neighbour if with_headers else pacer.throttled <= windows
+
+
+async def test_a_neighbour_who_leaves_leaves_his_share_to_us(tmp_path: Path):
+    clock, random, server = LoopClock(), Random(4), StrictServer(MINUTE)
+    async with pacer_of(tmp_path, clock) as pacer, anyio.create_task_group() as group:
+
+        async def fetch() -> None:
+            while True:
+                await send(pacer, clock, server, random)
+
+        for _ in range(8):
+            group.start_soon(fetch)
+        for _ in range(10):
+            for _ in range(5):
+                server.arrive(clock.monotonic())
+            await anyio.sleep(60)
+        await anyio.sleep(600)
+        before = server.served
+        await anyio.sleep(1800)
+        group.cancel_scope.cancel()
+    assert server.served - before >= 0.98 * 300
 
 
 async def test_a_restart_goes_on_counting(tmp_path: Path):

@@ -8,6 +8,7 @@ import asyncio
 import selectors
 from collections.abc import Mapping
 from selectors import SelectorKey
+from typing import Any
 
 import anyio
 
@@ -31,7 +32,7 @@ class _LeapingSelector(selectors.BaseSelector):
     def unregister(self, fileobj: object) -> SelectorKey:
         return self._real.unregister(fileobj)  # type: ignore[arg-type]
 
-    def get_map(self) -> Mapping[object, SelectorKey]:  # type: ignore[override]
+    def get_map(self) -> Mapping[Any, SelectorKey]:
         return self._real.get_map()
 
     def close(self) -> None:

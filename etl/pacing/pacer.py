@@ -68,6 +68,7 @@ class Pacer:
         self._clock = clock
         self._budget = max_requests
         self._limit = rate.requests
+        self._neighbours = rules.Neighbours(rate.seconds)
         self._round_trips: deque[float] = deque(maxlen=_ROUND_TRIPS_KEPT)
         self._guard = rules.guard_seconds((), rate.seconds)
         self._queue: list[_Ticket] = []
@@ -159,7 +160,8 @@ class Pacer:
     def _seconds_until_free(self, now: float) -> float:
         """Return the wait after which no window holds more sends than the limit."""
         window = self._rate.seconds + self._guard
-        oldest = self._log.at(self._log.count - self._limit, now)
+        ours = max(1, self._limit - self._neighbours.expected(now))
+        oldest = self._log.at(self._log.count - ours, now)
         return max(oldest + window - now, self._log.blocked_until - now)
 
     def _take(self, now: float) -> Slot:
@@ -212,19 +214,24 @@ class Pacer:
         )
         self.throttled += 1
         self._throttled_in_a_row += 1
+        self._neighbours.refused_us(now)
         self._log.block_until(now + wait)
 
     def _give_way(self, word: rules.RateWord, sent_at: float, now: float) -> None:
-        """Count the sends of others who use these credentials as if they were ours."""
+        """Leave room for others who use these credentials, here or elsewhere."""
         window = self._rate.seconds
-        own = self._log.since(sent_at - window - self._guard, now)
+        own = self._log.since(sent_at - window, now)
         foreign = rules.foreign_sends(self._limit, word.remaining, own)
         if not foreign:
             return
         if word.remaining == 0 and word.reset_seconds is not None:
             self._log.block_until(now + min(word.reset_seconds, window))
-        for _ in range(foreign):
-            self._log.append(now)
+        if len(self._round_trips) == 1:
+            # Perhaps our own, of a log that was lost: they weigh for this window alone.
+            for _ in range(foreign):
+                self._log.append(now)
+        else:
+            self._neighbours.seen(foreign, now)
 
 
 @asynccontextmanager

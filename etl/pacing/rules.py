@@ -63,6 +63,39 @@ def foreign_sends(limit: int, remaining: int | None, own_sends: int) -> int:
     return max(0, min(limit, limit - remaining - own_sends))
 
 
+class Neighbours:
+    """Expects of others who use the same credentials what they did lately.
+
+    They are seen where the server counts more than we sent. Where it only refuses us, each
+    refusal is one send of theirs that we did not expect, and is remembered for longer, since
+    learning it again would cost as many refusals.
+    """
+
+    _SEEN_WINDOWS: Final = 2
+    _REFUSED_WINDOWS: Final = 10
+
+    def __init__(self, window_seconds: float) -> None:
+        """Expect nobody yet."""
+        self._window_seconds = window_seconds
+        self._until: dict[int, float] = {}  # sends in a window: until when they are expected
+
+    def expected(self, now: float) -> int:
+        """Return how many of a window's sends to leave to others."""
+        self._until = {sends: until for sends, until in self._until.items() if until > now}
+        return max(self._until, default=0)
+
+    def seen(self, sends: int, now: float) -> None:
+        """Note that the server counted so many in a window that are not ours."""
+        self._expect(sends, now + self._SEEN_WINDOWS * self._window_seconds)
+
+    def refused_us(self, now: float) -> None:
+        """Note that the server refused a send for which there should have been room."""
+        self._expect(self.expected(now) + 1, now + self._REFUSED_WINDOWS * self._window_seconds)
+
+    def _expect(self, sends: int, until: float) -> None:
+        self._until[sends] = max(until, self._until.get(sends, until))
+
+
 def throttle_seconds(
     word: RateWord, *, rest_of_window: float, window_seconds: float, throttled_before: int
 ) -> float:
