@@ -1,16 +1,19 @@
 """Time that passes at once: hours of waiting take what the code itself takes.
 
-An event loop that, where it would sleep until its next timer, sets its clock there. Threads
-and sockets are not known to it: only for tests of what waits, not of what works.
+`VirtualTimeLoop`, where it would sleep until its next timer, sets its clock there. Threads
+and sockets are not known to it: it is for what waits. `HastyClock` skips the sleeps of the
+code under test alone, on a real loop with real sockets.
 """
 
 import asyncio
 import selectors
+import time
 from collections.abc import Mapping
 from selectors import SelectorKey
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 
 
 class _LeapingSelector(selectors.BaseSelector):
@@ -49,6 +52,26 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Return the virtual time in seconds."""
         return self._leaping.now
+
+
+class HastyClock:
+    """Real time, in which every sleep is skipped and counts all the same."""
+
+    def __init__(self) -> None:
+        self.skipped_seconds = 0.0
+
+    def monotonic(self) -> float:
+        """Return the time with what was skipped."""
+        return time.monotonic() + self.skipped_seconds
+
+    def time(self) -> float:
+        """Return the wall time with what was skipped."""
+        return time.time() + self.skipped_seconds
+
+    async def sleep(self, seconds: float) -> None:
+        """Let others run, and count the time as passed."""
+        self.skipped_seconds += seconds
+        await anyio.lowlevel.checkpoint()
 
 
 class LoopClock:

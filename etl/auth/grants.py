@@ -12,8 +12,10 @@ import aiohttp
 import msgspec
 from pydantic import SecretStr
 
+from etl.auth.bodies import Body, CorruptBodyError
+from etl.auth.proxies import proxy_for
 from etl.config.models import Connection
-from etl.errors import CredentialsRefused
+from etl.errors import CredentialsRefused, Unreachable
 from etl.pacing.clock import Clock
 from etl.pacing.rules import read_headers
 
@@ -67,7 +69,8 @@ async def ask_for_token(
 ) -> Token:
     """Make one request for a token.
 
-    Raises CredentialsRefused where asking again is no use, GrantFailed where it may be.
+    Raises CredentialsRefused and Unreachable where asking again is no use, GrantFailed
+    where it may be.
     """
     asked_at, asked_at_wall = clock.monotonic(), clock.time()
     status, headers, body = await _post(session, connection)
@@ -96,17 +99,34 @@ async def _post(session: aiohttp.ClientSession, connection: Connection) -> tuple
         "scope": connection.scope,
     }
     try:
-        async with session.post(connection.token_url, data=form, allow_redirects=False) as response:
-            body = bytearray()
+        async with session.post(
+            connection.token_url,
+            data=form,
+            allow_redirects=False,
+            proxy=proxy_for(connection.token_url),
+        ) as response:
+            body = Body(response.headers.get("Content-Encoding", ""), LARGEST_ANSWER_BYTES)
             async for chunk in response.content.iter_any():
-                body += chunk
-                if len(body) > LARGEST_ANSWER_BYTES:
-                    raise GrantFailed("the token endpoint's answer is too large")
-            return response.status, response.headers, bytes(body)
+                body.feed(chunk)
+            return response.status, response.headers, body.whole()
+    except CorruptBodyError as error:
+        raise GrantFailed(f"the token endpoint's answer cannot be read: {error}") from None
+    except aiohttp.ClientConnectorCertificateError:
+        raise untrusted(connection, "token endpoint") from None
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise GrantFailed(
             f"the token endpoint could not be asked ({type(error).__name__})"
         ) from None
+
+
+def untrusted(connection: Connection, whose: str) -> Unreachable:
+    """Return the error for a TLS certificate that is not trusted: no retry would mend it."""
+    return Unreachable(
+        f"The TLS certificate of the {whose} is not trusted.",
+        where=f"connection {connection.name!r}",
+        advice="If your network has its own certificate authority, put it in a PEM bundle and "
+        "name the file in SSL_CERT_FILE.",
+    )
 
 
 def _object_in(body: bytes) -> dict[str, Any]:

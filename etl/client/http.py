@@ -14,14 +14,15 @@ from random import Random
 from types import SimpleNamespace
 from typing import Final
 from urllib.parse import quote
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from anyio import CapacityLimiter, Lock, to_thread
 from yarl import URL
 
-from etl.auth.grants import Token
+from etl.auth.bodies import ACCEPT_ENCODING, Body, CorruptBodyError
+from etl.auth.grants import Token, untrusted
 from etl.auth.manager import Refusals, TokenManager, open_tokens
+from etl.auth.proxies import proxy_for
 from etl.client.values import (
     Answer,
     Content,
@@ -32,7 +33,7 @@ from etl.client.values import (
     UnreadableBodyError,
 )
 from etl.config.models import Connection
-from etl.errors import BadRequest, Forbidden, NotFound, Unreachable
+from etl.errors import BadRequest, Forbidden, NotFound
 from etl.pacing.clock import Clock
 from etl.pacing.events import Events, no_events
 from etl.pacing.pacer import Pacer, RequestsSpent, Slot, Stopped, open_pacer
@@ -96,6 +97,7 @@ class Client:
         on_event: Events,
     ) -> None:
         """Wire a client; see `open_client`."""
+        self._proxy = proxy_for(connection.api_url)
         self._connection = connection
         self._session = session
         self._pacer = pacer
@@ -251,25 +253,23 @@ class Client:
                 url,
                 headers={"Authorization": f"Bearer {token.value.get_secret_value()}"},
                 allow_redirects=False,
+                proxy=self._proxy,
                 trace_request_ctx=slot,
             ) as response:
                 slot.answered(response.status, response.headers)
                 self._count(str(response.status))
-                body = bytearray()
+                body = Body(response.headers.get("Content-Encoding", ""), LARGEST_BODY_BYTES)
                 async for chunk in response.content.iter_any():
-                    body += chunk
-                    if len(body) > LARGEST_BODY_BYTES:
-                        raise TryLater(
-                            f"the body is larger than {LARGEST_BODY_BYTES >> 20} MB",
-                            kind=TryKind.UNREADABLE,
-                        )
+                    body.feed(chunk)
                 sent_at = slot.sent_at or self._clock.monotonic()
-                return _Response(response.status, response.headers, bytes(body), sent_at)
-        except (aiohttp.ClientSSLError, ssl.SSLError) as error:
-            raise _untrusted(self._connection, error) from None
+                return _Response(response.status, response.headers, body.whole(), sent_at)
+        except aiohttp.ClientConnectorCertificateError:
+            raise untrusted(self._connection, "API") from None
         except TimeoutError:
             self._count("error")
             raise TryLater("it timed out", kind=TryKind.TIMEOUT) from None
+        except CorruptBodyError as error:
+            raise TryLater(f"the body cannot be read: {error}", kind=TryKind.UNREADABLE) from None
         except (aiohttp.ClientPayloadError, aiohttp.http_exceptions.HttpProcessingError) as error:
             reason = f"the answer was cut short or corrupt ({type(error).__name__})"
             raise TryLater(reason, kind=TryKind.UNREADABLE) from None
@@ -325,23 +325,6 @@ def _where(request: Request[Content]) -> str:
     return f"test {request.test_id}"
 
 
-def _untrusted(connection: Connection, error: Exception) -> Unreachable:
-    return Unreachable(
-        f"The API's TLS certificate is not trusted ({type(error).__name__}).",
-        where=f"connection {connection.name!r}",
-        advice="If your network has its own certificate authority, put it in a PEM bundle and "
-        "name the file in SSL_CERT_FILE.",
-    )
-
-
-def proxy_for(url: str) -> str | None:
-    """Return the proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name for a URL, if any."""
-    target = URL(url)
-    if not target.host or proxy_bypass(f"{target.host}:{target.port}"):
-        return None
-    return getproxies().get(target.scheme)
-
-
 def user_agent() -> str:
     """Return how this program names itself to servers."""
     try:
@@ -384,11 +367,7 @@ async def open_client(
 
 
 async def _session(connection: Connection) -> aiohttp.ClientSession:
-    """Make the session: no cookies, the proxy of the environment, a time-out for each phase.
-
-    aiohttp's own `trust_env` asks the environment and `.netrc` anew, in a thread, for each
-    request: a tenth of a page's time, and credentials that nobody meant for this API.
-    """
+    """Make the session: no cookies, a time-out for each phase."""
     trust = await to_thread.run_sync(ssl.create_default_context)
     seconds = connection.timeout_seconds
     traces = aiohttp.TraceConfig()
@@ -396,8 +375,12 @@ async def _session(connection: Connection) -> aiohttp.ClientSession:
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=trust),
         cookie_jar=aiohttp.DummyCookieJar(),
-        proxy=await to_thread.run_sync(proxy_for, connection.api_url),
-        headers={"User-Agent": await to_thread.run_sync(user_agent), "Accept": "application/json"},
+        auto_decompress=False,
+        headers={
+            "User-Agent": await to_thread.run_sync(user_agent),
+            "Accept": "application/json",
+            "Accept-Encoding": ACCEPT_ENCODING,
+        },
         timeout=aiohttp.ClientTimeout(
             total=seconds,
             sock_connect=min(seconds, 15.0),
