@@ -133,29 +133,6 @@ async def test_cookies_are_not_kept(tmp_path: Path):
     assert api.header("Cookie") == ["", ""]
 
 
-async def test_no_more_requests_are_in_flight_than_the_connection_allows(tmp_path: Path):
-    flying = most = 0
-
-    async def slow(request: web.Request) -> web.StreamResponse:
-        nonlocal flying, most
-        if request.path == "/token":
-            return await Api().answer(request)
-        flying += 1
-        most = max(most, flying)
-        await anyio.sleep(0.02)
-        flying -= 1
-        return web.Response()
-
-    async with (
-        served(slow) as url,
-        client_of(tmp_path, url, concurrency=3) as client,
-        anyio.create_task_group() as group,
-    ):
-        for _ in range(20):
-            group.start_soon(client.fetch, page())
-    assert most == 3
-
-
 # What is answered.
 
 

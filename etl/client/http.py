@@ -16,7 +16,7 @@ from typing import Final
 from urllib.parse import quote
 
 import aiohttp
-from anyio import CapacityLimiter, Lock, to_thread
+from anyio import Lock, to_thread
 from yarl import URL
 
 from etl.auth.bodies import ACCEPT_ENCODING, Body, CorruptBodyError
@@ -105,7 +105,6 @@ class Client:
         self._clock = clock
         self._on_event = on_event
         self._base = URL(connection.api_url.rstrip("/"))
-        self._in_flight = CapacityLimiter(connection.concurrency)
         self._by_status: dict[str, int] = {}
         self._retried = 0
         self._slashed: dict[str, bool] = {}
@@ -140,6 +139,7 @@ class Client:
     async def fetch(self, request: Request[Content]) -> Fetched[Content]:
         """Ask once, and return the answer and what its endpoint reads in it.
 
+        As many requests are in flight as there are callers: that they are few is theirs to see.
         Replays that belong to authorization, and redirects on the same origin, happen
         within; each is a send of its own. Raises TryLater for what may pass; BadRequest,
         NotFound and Forbidden for what may not; CredentialsRefused and Unreachable
@@ -238,10 +238,10 @@ class Client:
         return target
 
     async def _send(self, url: URL, priority: int) -> tuple[_Response, Token]:
-        """Send once, when slot, token and room in flight have all been had."""
+        """Send once, when slot and token have both been had."""
         while True:
             await self._tokens.token()
-            async with self._in_flight, self._pacer.slot(priority) as slot:
+            async with self._pacer.slot(priority) as slot:
                 token = self._tokens.ready()
                 if token is not None:
                     return await self._sent(url, token, slot), token

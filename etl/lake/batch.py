@@ -66,7 +66,7 @@ class Batch:
         """Begin a batch; no file is made before a row group is full."""
         self.number = number
         self.rows = 0
-        self.bytes = 0
+        self.bytes_waiting = 0  # in memory, for their row group to fill
         self._lake = lake
         self._pipeline = pipeline
         self._attempt = secrets.token_hex(4)
@@ -88,7 +88,7 @@ class Batch:
             part.waiting.append((order, some))
             part.rows_waiting += some.num_rows
             self.rows += some.num_rows
-            self.bytes += some.nbytes
+            self.bytes_waiting += some.nbytes
             if part.rows_waiting >= ROW_GROUP_ROWS and part not in self._full:
                 self._full.append(part)
 
@@ -118,6 +118,7 @@ class Batch:
     def _write(self, part: _Part) -> None:
         part.waiting.sort(key=lambda waiting: waiting[0])
         table = pa.Table.from_batches([rows for _, rows in part.waiting], part.shape.schema)
+        self.bytes_waiting -= sum(rows.nbytes for _, rows in part.waiting)
         part.waiting.clear()
         part.rows_waiting = 0
         try:

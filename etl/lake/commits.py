@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from etl.client.values import Answer
 from etl.errors import LakeError
 from etl.ledger.frames import Identity
-from etl.ledger.records import PackedRecord, Record, pack_proofs, unpack, with_proofs
-from etl.ledger.store import File, Looked
+from etl.ledger.records import PackedRecord, Record, unpack, with_proofs
+from etl.ledger.store import Ended, File
 from etl.paging.values import Outcome, Verdict
 
 LISTING: Final = "listing"
@@ -90,7 +90,7 @@ class Commit:
     replaces: Sequence[str] = ()
     answers: Sequence[AnswerRow] = ()
     records: Mapping[str, PackedRecord] = field(default_factory=dict)
-    looks: Sequence[Looked] = ()
+    looks: Sequence[Ended] = ()
     removed: Sequence[tuple[str, str]] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
 
@@ -170,10 +170,10 @@ def _record_row(test_id: str, record: PackedRecord, run_id: str) -> _Row:
     return (LISTING, test_id, None, None, None, at, len(body), rows.decode(), body, run_id)
 
 
-def _look_row(look: Looked, run_id: str) -> _Row:
+def _look_row(look: Ended, run_id: str) -> _Row:
     verified = look.verdict is not None and look.verdict.verified
     total = look.verdict.seen if look.verdict else None
-    body = pack_proofs(look.listing)
+    body = look.proofs
     rows = None if total is None else str(total)
     at = look.looked_at_us
     outcome = look.verdict.outcome.value if look.verdict else _FAILED

@@ -15,7 +15,7 @@ from etl.lake.local import LocalLake
 from etl.lake.names import DataName, finished_name, read_data_name
 from etl.lake.scan import may_hold, rows_in, table_of
 from etl.ledger.records import PackedRecord, Record, pack
-from etl.ledger.store import File, Landed, Ledger, Looked
+from etl.ledger.store import Ended, File, Landed, Ledger
 from etl.paging.values import Listing
 from etl.tables import rejects
 from etl.tables.registry import tables
@@ -115,13 +115,15 @@ def _adopt_one(ledger: Ledger, commit: CommitRead) -> None:
         record = records.get(test_id) or ledger.record(test_id)
         records[test_id] = commits.adopted(record, proofs)
     looks = [
-        Looked(
+        Ended(
             test_id,
-            records[test_id].listing,
             commit.verdicts[test_id],
             records[test_id].listing.read_at_us,
+            failed=None,
+            sessions=len(records[test_id].listing.ids),
+            proofs=proofs,
         )
-        for test_id in commit.proofs
+        for test_id, proofs in commit.proofs.items()
     ]
     ledger.land(
         Landed(

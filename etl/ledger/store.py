@@ -17,7 +17,7 @@ from etl.client.values import Answer
 from etl.errors import EtlError, StateError
 from etl.ledger.frames import Identity, identity, pack_frame, unpack_frame
 from etl.ledger.locks import held
-from etl.ledger.records import PackedRecord, Record, unpack
+from etl.ledger.records import PackedRecord, Record, pack_proofs, unpack
 from etl.ledger.schema import MIGRATIONS, VERSION
 from etl.paging.values import Listing, Verdict
 
@@ -59,6 +59,36 @@ class Looked:
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """How a look ended, without the listing: small, since a run keeps it for each test.
+
+    `proofs` says when each stretch of the listing was last proved, `sessions` its length.
+    """
+
+    test_id: str
+    verdict: Verdict | None
+    looked_at_us: int
+    failed: str | None
+    sessions: int
+    proofs: bytes
+
+
+def ended(look: Looked) -> Ended | None:
+    """Return how a look ended, or None while it goes on."""
+    if look.verdict is None and look.failed is None:
+        return None
+    listing = look.listing
+    return Ended(
+        look.test_id,
+        look.verdict,
+        look.looked_at_us,
+        look.failed,
+        len(listing.ids),
+        pack_proofs(listing),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Landed:
     """What one commit of the lake means for the ledger, marked in one transaction.
 
@@ -69,7 +99,7 @@ class Landed:
     files: Sequence[File] = ()
     replaced: Collection[str] = ()
     records: Mapping[str, PackedRecord] = field(default_factory=dict)
-    looks: Sequence[Looked] = ()
+    looks: Sequence[Ended] = ()
     frames: Sequence[int] = ()
 
 
@@ -375,10 +405,8 @@ def _put_record(database: sqlite3.Connection, test_id: str, record: PackedRecord
     )
 
 
-def _put_look(database: sqlite3.Connection, look: Looked) -> None:
-    """Note how a look ended; one that has not ended leaves its work open."""
-    if look.verdict is None and look.failed is None:
-        return
+def _put_look(database: sqlite3.Connection, look: Ended) -> None:
+    """Note how a look ended; the work of one that goes on stays open."""
     outcome = look.failed if look.verdict is None else look.verdict.outcome.value
     verified_at = look.looked_at_us if look.verdict and look.verdict.verified else None
     database.execute(

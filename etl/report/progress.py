@@ -12,7 +12,7 @@ from rich.table import Table
 
 from etl.client.http import Client
 from etl.lake.landing import Tally
-from etl.ledger.store import Looked
+from etl.ledger.store import Ended
 from etl.pacing.events import Events, no_events
 
 LOG_EVERY_SECONDS: Final = 60.0
@@ -42,17 +42,15 @@ class Progress:
         """Note an answer whose rows are in the lake now."""
         self.events("page_landed", pipeline=self.pipeline, test_id=test_id, rows=sum(rows.values()))
 
-    def looked(self, look: Looked) -> None:
+    def looked(self, look: Ended) -> None:
         """Note a test whose look has ended and landed."""
-        if look.verdict is None and look.failed is None:
-            return
         self.tests_done += 1
         self.events(
             "test_done",
             pipeline=self.pipeline,
             test_id=look.test_id,
             verified=bool(look.verdict and look.verdict.verified),
-            sessions=len(look.listing.ids),
+            sessions=look.sessions,
         )
 
     def look(self, now: float) -> None:

@@ -15,7 +15,7 @@ from anyio import CancelScope, create_task_group, open_signal_receiver, to_threa
 
 from etl.client.http import Client, open_client
 from etl.errors import AlreadyRunning, EtlError, StateError
-from etl.ledger.store import Looked, make_state_dir
+from etl.ledger.store import Ended, make_state_dir
 from etl.plan import Order
 from etl.report.progress import LOOK_EVERY_SECONDS, Progress
 from etl.report.values import (
@@ -242,7 +242,7 @@ class Export:
 _WORST_FIRST: Final = (Status.FAILED, Status.PARTIAL, Status.PAUSED, Status.COMPLETE)
 
 
-def _why_failed(look: Looked) -> str | None:
+def _why_failed(look: Ended) -> str | None:
     if look.failed is not None:
         return look.failed
     if look.verdict is not None and not look.verdict.verified:

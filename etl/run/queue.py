@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from anyio import Event
+from anyio import Event, WouldBlock
 from anyio.streams.memory import MemoryObjectSendStream
 
 from etl.client.values import Fetched
@@ -53,4 +53,7 @@ class Queue:
         """Hand an item on, waiting while the queue is full."""
         if size := size_of(item):
             await self.budget.take(size)
-        await self.items.send(item)
+        try:
+            self.items.send_nowait(item)  # a third of the way of `send`, which lets others run
+        except WouldBlock:
+            await self.items.send(item)
