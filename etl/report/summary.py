@@ -18,7 +18,8 @@ def print_summary(report: RunReport, console: Console) -> None:
     _say(
         console,
         f"{_headline(report)} in {duration(report.duration_seconds)}: "
-        f"{report.requests.total} requests{used}, {report.token_grants} token grants.",
+        f"{_count(report.requests.total, 'request')}{used}, "
+        f"{_count(report.token_grants, 'token grant')}.",
         _COLOURS[report.status],
     )
 
@@ -31,24 +32,29 @@ _COLOURS = {
 }
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def _headline(report: RunReport) -> str:
     because = report.stopped_because
     return f"{report.status.value}" + (f" ({because})" if isinstance(because, str) else "")
 
 
 def _print_pipeline(pipeline: PipelineReport, console: Console) -> None:
-    rows = ", ".join(f"{count:,} new rows in {table}" for table, count in pipeline.rows.items())
+    rows = ", ".join(
+        f"{_count(count, 'new row')} in {table}" for table, count in pipeline.rows.items()
+    )
     _say(console, f"{pipeline.name}: {rows or 'no table'}", "bold")
     _say(console, f"  tests      {pipeline.verified} of {pipeline.tests} proved complete")
-    _say(
-        console, f"  lake       {pipeline.lake}  ({pipeline.files} files, {_size(pipeline.bytes)})"
-    )
+    new = f"{_count(pipeline.files, 'new file')}, {_size(pipeline.bytes)}"
+    _say(console, f"  lake       {pipeline.lake}  ({new})")
     for table, count in pipeline.edited.items():
-        _say(console, f"  edited     {count} rows of {table} are answered differently now")
+        _say(console, f"  edited     in {table}: {_count(count, 'row')} answered differently now")
     for test, count in pipeline.removed.items():
-        _say(console, f"  removed    {count} sessions of test {test} are listed no more")
+        _say(console, f"  removed    from test {test}: {_count(count, 'session')} listed no more")
     for name, count in pipeline.unknown_fields.items():
-        _say(console, f"  new field  {name!r}, kept in _extra ({count} answers)")
+        _say(console, f"  new field  {name!r}, kept in _extra ({_count(count, 'answer')})")
     for note in pipeline.notes:
         _say(console, f"  note       {note}", "yellow")
     for failed in pipeline.failed:
