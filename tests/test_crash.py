@@ -1,5 +1,6 @@
 """Real kills: whatever instant the process dies at, every row lands once."""
 
+import json
 import os
 import shutil
 import signal
@@ -243,3 +244,20 @@ async def test_a_signal_lands_what_was_fetched_and_says_so_by_the_exit(
         assert await to_thread.run_sync(project.landed) == project.served()
         assert len(project.sandbox.requests) <= 18 + 2 * IN_FLIGHT
         assert before < len(project.sandbox.requests)
+
+
+async def test_a_second_signal_stops_at_once_and_still_loses_nothing(tmp_path: Path):
+    async with project_of(tmp_path, [3_000], latency_ms=700) as project:
+        environ = {**os.environ, **project.environ()}
+        command = project.command("run", "--json")
+        async with await open_process(command, env=environ, stderr=DEVNULL) as process:
+            assert process.stdout is not None
+            await asked(project, 2)
+            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGINT)
+            said = b"".join([chunk async for chunk in process.stdout])
+            assert await process.wait() == 143
+        report = json.loads(said)
+        assert (report["status"], report["stopped_because"]) == ("paused", "SIGTERM")
+        assert await run_process(project) == 0
+        assert await to_thread.run_sync(project.landed) == project.served()

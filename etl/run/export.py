@@ -66,9 +66,14 @@ class Export:
         started_at = datetime.fromtimestamp(self._world.clock.time(), UTC)
         began_at = self._world.clock.monotonic()
         self._progress.events("run_started", run_id=self._world.run_id)
-        async with self._watched(), AsyncExitStack() as stack:
+        async with AsyncExitStack() as stack:
             for order in self._orders:
-                await self._run_one(order, stack)
+                await self._open_client(order, stack)
+            async with self._watched():
+                for order in self._orders:
+                    await self._run_one(order)
+            for order in self._orders[len(self._reports) :]:
+                self._reports.append(self._pipeline_report(order, _not_begun(), None))
             report = self._report(started_at, self._world.clock.monotonic() - began_at)
         await to_thread.run_sync(keep_last_run, self._orders[0].state_dir, report)
         self._progress.events("run_finished", run_id=report.run_id, status=report.status.value)
@@ -114,22 +119,23 @@ class Export:
         if self._current is not None:
             self._current.stop(because)
 
-    async def _run_one(self, order: Order, stack: AsyncExitStack) -> None:
+    async def _run_one(self, order: Order) -> None:
         """Run one pipeline and add its report, whatever becomes of it."""
-        outcome, error = Outcome(), None
-        if self._stop_because is None:
-            client = await self._client(order, stack)
-            run = self._current = PipelineRun(order, client, self._world, self._progress)
-            try:
-                await self._run_when_free(run)
-            except* EtlError as group:
-                error = first_error(group)
-            outcome = run.outcome
-            if outcome.stopped is not None and outcome.stopped.because in PAUSES:
-                self._stop(outcome.stopped.because)
-        else:
-            outcome.notes.append("Not begun: the run was stopped before.")
-        self._reports.append(self._pipeline_report(order, outcome, error))
+        if self._stop_because is not None:
+            self._reports.append(self._pipeline_report(order, _not_begun(), None))
+            return
+        client = self._clients[order.connection.name]
+        run = self._current = PipelineRun(order, client, self._world, self._progress)
+        error = None
+        try:
+            await self._run_when_free(run)
+        except* EtlError as group:
+            error = first_error(group)
+        finally:  # also when a second signal cancels it
+            self._reports.append(self._pipeline_report(order, run.outcome, error))
+        stopped = run.outcome.stopped
+        if stopped is not None and stopped.because in PAUSES:
+            self._stop(stopped.because)
 
     async def _run_when_free(self, run: PipelineRun) -> None:
         """Run a pipeline; wait for its lock as long as the command line allows."""
@@ -144,8 +150,8 @@ class Export:
             else:
                 return
 
-    async def _client(self, order: Order, stack: AsyncExitStack) -> Client:
-        """Return the connection's client, opened once for all its pipelines."""
+    async def _open_client(self, order: Order, stack: AsyncExitStack) -> None:
+        """Open the client of a connection, once for all its pipelines."""
         name = order.connection.name
         if name not in self._clients:
             await to_thread.run_sync(make_state_dir, order.state_dir)
@@ -159,7 +165,6 @@ class Export:
                     on_event=self._progress.events,
                 )
             )
-        return self._clients[name]
 
     def _pipeline_report(
         self, order: Order, outcome: Outcome, error: EtlError | None
@@ -240,6 +245,10 @@ class Export:
 
 
 _WORST_FIRST: Final = (Status.FAILED, Status.PARTIAL, Status.PAUSED, Status.COMPLETE)
+
+
+def _not_begun() -> Outcome:
+    return Outcome(notes=["Not begun: the run was stopped before."])
 
 
 def _why_failed(look: Ended) -> str | None:
