@@ -50,7 +50,7 @@ format: .venv/.dev ## Format the code, and mend what lint can mend
 bench: .venv/.dev ## Measure speed and memory
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-soak: .venv/.dev ## Try to break it, for as long as you like
+soak: .venv/.dev ## Try to break it: ARGS='--seconds 3600', ARGS=--help
 	@$(BIN)/python -m tests.soak $(ARGS)
 
 lock: .venv/.etl ## Lock the versions that pyproject.toml asks for
