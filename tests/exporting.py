@@ -4,26 +4,31 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pyarrow.parquet as pq
 from anyio import to_thread
+from rich.console import Console
 
 from etl.config.load import load
 from etl.config.models import Config
 from etl.pacing.clock import Clock, SystemClock
 from etl.plan import Asked, orders
 from etl.report.progress import Progress
-from etl.report.values import RunReport
+from etl.report.summary import print_summary
+from etl.report.values import RunReport, exit_code_of
 from etl.run.export import Export, Limits
 from etl.run.fetching import Patience
 from etl.run.pipeline import World
-from etl.sandbox.server import Sandbox
+from etl.sandbox.server import Sandbox, SandboxOptions, open_sandbox
 from etl.tables.registry import tables
+from tests.faults import Ended
 
 IMPATIENT = Patience(attempts=4, outage_seconds=3.0, grace_seconds=1.0)
 
@@ -96,6 +101,13 @@ class Project:
         report = await export.run()
         return report, export.exit_codes()
 
+    async def ended(self, **options: Any) -> Ended:
+        """Run all pipelines in this process; return exit code and summary, as a user has them."""
+        report, codes = await self.export_with_codes(**options)
+        shown = StringIO()
+        print_summary(report, Console(file=shown, width=10_000))
+        return Ended(exit_code_of(codes), shown.getvalue())
+
     def command(self, *arguments: str) -> list[str]:
         """Return the command line of a process that runs on this project."""
         return [sys.executable, "-m", "etl", "--config", str(self.file), *arguments]
@@ -132,7 +144,24 @@ class Project:
         """Return the session ids that the sandbox lists, by test, sorted."""
         return {test: sorted(self.sandbox.session_ids(test)) for test in self.tests}
 
+    async def exact(self) -> None:
+        """Assert that the lake holds what the sandbox lists: every row once, none else."""
+        assert await to_thread.run_sync(self.landed) == self.served()
+
     def last_run(self) -> dict[str, Any]:
         """Return `last_run.json`; blocks."""
         told: dict[str, Any] = json.loads((self.state / "last_run.json").read_text())
         return told
+
+
+@asynccontextmanager
+async def open_project(
+    folder: Path, *sizes: int, options: SandboxOptions | None = None, extra: str = ""
+) -> AsyncIterator[Project]:
+    """Open a project over a sandbox whose tests have these sizes."""
+    async with open_sandbox(options or SandboxOptions(rate_requests=None)) as sandbox:
+        project = Project(folder, sandbox, TESTS[: len(sizes)])
+        for test, size in zip(project.tests, sizes, strict=True):
+            sandbox.set_sessions(test, size)
+        await to_thread.run_sync(project.write, extra)
+        yield project

@@ -578,7 +578,7 @@ PROOFS: dict[FaultKind, Callable[[Caller, FaultKind], Any]] = {
     FaultKind.RESET: expect_failure,
     FaultKind.TRUNCATED_JSON: expect_answer,
     FaultKind.CORRUPT_GZIP: expect_failure,
-    FaultKind.GZIP_BOMB: expect_bomb,
+    FaultKind.BOMB: expect_bomb,
     FaultKind.BODY: expect_answer,
     FaultKind.OTHER_TEST: expect_page,
     FaultKind.OLD_PAGE: expect_page,

@@ -1,12 +1,14 @@
 """Time that passes at once: hours of waiting take what the code itself takes.
 
 `VirtualTimeLoop`, where it would sleep until its next timer, sets its clock there. Threads
-and sockets are not known to it: it is for what waits. `HastyClock` skips the sleeps of the
-code under test alone, on a real loop with real sockets.
+and sockets are not known to it: it is for what waits. `PatientLoop` gives sockets a moment
+and threads all they need before it leaps: a whole export with its server in the same loop.
+`HastyClock` skips the sleeps of the code under test alone, on a real loop with real sockets.
 """
 
 import asyncio
 import selectors
+import threading
 import time
 from collections.abc import Mapping
 from selectors import SelectorKey
@@ -19,13 +21,16 @@ import anyio.lowlevel
 class _LeapingSelector(selectors.BaseSelector):
     """Leaps over the wait that the loop asks for, unless something has happened already."""
 
-    def __init__(self) -> None:
+    def __init__(self, moment: float) -> None:
         self.now = 1_000.0
+        self._moment = moment
         self._real = selectors.DefaultSelector()
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
-        events = self._real.select(None if timeout is None else 0)
+        events = self._real.select(None if timeout is None else min(timeout, self._moment))
         if not events and timeout:
+            if self._moment and _threads_at_work():
+                return self._real.select(_THREAD_SECONDS)  # time stands still meanwhile
             self.now += timeout
         return events
 
@@ -42,16 +47,33 @@ class _LeapingSelector(selectors.BaseSelector):
         self._real.close()
 
 
+_THREAD_SECONDS = 0.05
+
+
+def _threads_at_work() -> bool:
+    """Say whether a worker thread of anyio has something to do."""
+    queues = (getattr(thread, "queue", None) for thread in threading.enumerate())
+    return any(getattr(queue, "unfinished_tasks", 0) for queue in queues)
+
+
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """An event loop in which nobody waits in vain."""
 
+    moment_seconds = 0.0
+
     def __init__(self) -> None:
-        self._leaping = _LeapingSelector()
+        self._leaping = _LeapingSelector(self.moment_seconds)
         super().__init__(self._leaping)
 
     def time(self) -> float:
         """Return the virtual time in seconds."""
         return self._leaping.now
+
+
+class PatientLoop(VirtualTimeLoop):
+    """A virtual loop that waits in truth for sockets of its own and for threads."""
+
+    moment_seconds = 0.002
 
 
 class HastyClock:
@@ -75,15 +97,18 @@ class HastyClock:
 
 
 class LoopClock:
-    """The clock of a virtual loop, as the code under test takes it."""
+    """The clock of the running loop, as the code under test takes it, also in threads."""
+
+    def __init__(self) -> None:
+        self._now = asyncio.get_running_loop().time
 
     def monotonic(self) -> float:
         """Return the loop's time."""
-        return anyio.current_time()
+        return self._now()
 
     def time(self) -> float:
         """Return it as if the loop had begun in November 2023."""
-        return anyio.current_time() + 1_700_000_000.0
+        return self._now() + 1_700_000_000.0
 
     async def sleep(self, seconds: float) -> None:
         """Wait, at least until the next tick that a float can tell from now."""

@@ -19,7 +19,7 @@ class FaultKind(StrEnum):
     RESET = "reset"
     TRUNCATED_JSON = "truncated_json"
     CORRUPT_GZIP = "corrupt_gzip"
-    GZIP_BOMB = "gzip_bomb"
+    BOMB = "bomb"
     BODY = "body"
     OTHER_TEST = "other_test"
     OLD_PAGE = "old_page"
@@ -42,11 +42,11 @@ class Fault:
 
     It strikes the `nth` matching request from now (the first, if None) and the
     `times - 1` matching ones after it; 0 times is for ever. `value` says more, by kind:
-    `status` the code (sent with `headers`), `body` its text, `total` what is echoed
-    (`"absent"` leaves it out), `echo` a mapping over limit and offset, `headers` a mapping,
-    `redirect` a URL, `slash` or `loop`, `row_fields` a mapping over the page's second row
-    (`"absent"` drops the field), `raw_row` its JSON, `top_field` the name of an unknown
-    field beside the rows, `token` a mapping over the token's answer.
+    `status` the code (sent with `headers`), `body` its text, `bomb` gzip (if None), br or
+    zstd, `total` what is echoed (`"absent"` leaves it out), `echo` a mapping over limit and
+    offset, `headers` a mapping, `redirect` a URL, `slash` or `loop`, `row_fields` a mapping
+    over the page's second row (`"absent"` drops the field), `raw_row` its JSON, `top_field`
+    the name of an unknown field beside the rows, `token` a mapping over the token's answer.
     """
 
     kind: FaultKind

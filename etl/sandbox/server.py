@@ -23,7 +23,7 @@ from etl.sandbox.state import LoggedRequest, Sandbox, SandboxOptions
 __all__ = ["Sandbox", "SandboxOptions", "open_sandbox", "serve"]
 
 _PRIVATE: Final = {"Cache-Control": "private, no-store", "Pragma": "no-cache"}
-_BOMB: Final = 256 * 1024 * 1024
+_BOMB_BYTES: Final = 64 * 1024 * 1024
 
 
 @asynccontextmanager
@@ -165,9 +165,11 @@ class _Answers:
             case FaultKind.HANG:
                 await anyio.sleep_forever()
             case FaultKind.CORRUPT_GZIP:
-                return _zipped(b"\x1f\x8b\x08\x00" + body[:200], headers)
-            case FaultKind.GZIP_BOMB:
-                return _zipped(await anyio.to_thread.run_sync(_bomb), headers)
+                return _encoded(b"\x1f\x8b\x08\x00" + body[:200], "gzip", headers)
+            case FaultKind.BOMB:
+                encoding = str(fault.value or "gzip")
+                bomb = await anyio.to_thread.run_sync(_bomb, encoding)
+                return _encoded(bomb, encoding, headers)
             case _:
                 pass
         return await _on_the_wire(request, fault.kind, body)
@@ -183,7 +185,7 @@ _WIRE: Final = frozenset(
         FaultKind.RESET,
         FaultKind.TRUNCATED_JSON,
         FaultKind.CORRUPT_GZIP,
-        FaultKind.GZIP_BOMB,
+        FaultKind.BOMB,
         FaultKind.BODY,
         FaultKind.REDIRECT,
     }
@@ -200,14 +202,21 @@ def _redirect(request: web.Request, target: str) -> web.Response:
     return web.Response(status=307, headers={"Location": target})
 
 
-def _zipped(body: bytes, headers: Mapping[str, str]) -> web.Response:
+def _encoded(body: bytes, encoding: str, headers: Mapping[str, str]) -> web.Response:
     response = web.Response(body=body, headers=headers)
-    response.headers["Content-Encoding"] = "gzip"
+    response.headers["Content-Encoding"] = encoding
     return response
 
 
-def _bomb() -> bytes:
-    return gzip.compress(b'{"sessions":[' + b" " * _BOMB + b"]}", compresslevel=1)
+def _bomb(encoding: str) -> bytes:
+    """Return a small body that is a large one when it is decoded."""
+    body = b'{"sessions":[' + b" " * _BOMB_BYTES + b"]}"
+    if encoding == "gzip":
+        return gzip.compress(body, compresslevel=1)
+    import pyarrow as pa  # noqa: PLC0415 - a sandbox without bombs does not need it
+
+    codec = pa.Codec("brotli", 1) if encoding == "br" else pa.Codec("zstd", 1)
+    return codec.compress(body, asbytes=True)
 
 
 async def _on_the_wire(request: web.Request, kind: FaultKind, body: bytes) -> web.StreamResponse:
