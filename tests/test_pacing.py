@@ -69,14 +69,15 @@ async def send(
     random: Random,
     *,
     with_headers: bool = True,
+    way: tuple[float, float] = (0.05, 0.25),
 ) -> None:
     """Send one request whose way there and back takes a random time."""
     async with pacer.slot(0) as slot:
         slot.sent()
-        await clock.sleep(random.uniform(0.05, 0.25))
+        await clock.sleep(random.uniform(*way))
         status = server.arrive(clock.monotonic())
         headers = server.headers() if with_headers else {}
-        await clock.sleep(random.uniform(0.05, 0.25))
+        await clock.sleep(random.uniform(*way))
         slot.answered(status, headers)
 
 
@@ -95,6 +96,24 @@ async def test_a_day_at_the_limit_uses_98_percent_of_it_and_meets_no_429(tmp_pat
         group.cancel_scope.cancel()
     assert server.refused == 0
     assert server.served >= 0.98 * hours * 600
+
+
+async def test_requests_that_take_unequal_time_are_not_taken_for_a_neighbour(tmp_path: Path):
+    rate = RateLimit(requests=10, seconds=2.0)
+    clock, random, server = LoopClock(), Random(5), StrictServer(rate)
+    async with pacer_of(tmp_path, clock, rate) as pacer, anyio.create_task_group() as group:
+
+        async def fetch() -> None:
+            while True:
+                await send(pacer, clock, server, random, way=(0.001, 0.012))
+
+        for _ in range(8):
+            group.start_soon(fetch)
+        windows = 300
+        await anyio.sleep(windows * rate.seconds)
+        group.cancel_scope.cancel()
+    assert server.refused <= 1
+    assert server.served >= 0.98 * windows * rate.requests
 
 
 @pytest.mark.parametrize("with_headers", [True, False])

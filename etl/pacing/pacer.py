@@ -220,7 +220,8 @@ class Pacer:
     def _give_way(self, word: rules.RateWord, sent_at: float, now: float) -> None:
         """Leave room for others who use these credentials, here or elsewhere."""
         window = self._rate.seconds
-        own = self._log.since(sent_at - window, now)
+        # With half the guard, so that ours which took longer to arrive are not taken for theirs.
+        own = self._log.since(sent_at - window - self._guard / 2, now)
         foreign = rules.foreign_sends(self._limit, word.remaining, own)
         if not foreign:
             return
