@@ -110,8 +110,8 @@ class CommitRead:
     notes: Mapping[str, str]
 
 
-def encode(commit: Commit) -> bytes:
-    """Return the commit as the bytes of a Parquet file."""
+def encode(commit: Commit) -> memoryview:
+    """Return the commit as a Parquet file, not copied once more: it may hold many records."""
     rows = [
         *(_answer_row(row, commit.run_id) for row in commit.answers),
         *(_record_row(test, record, commit.run_id) for test, record in commit.records.items()),
@@ -131,7 +131,7 @@ def encode(commit: Commit) -> bytes:
     schema = SCHEMA.with_metadata({_METADATA: msgspec.json.encode(told)})
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_arrays(arrays, schema=schema), sink, compression="zstd")
-    return sink.getvalue().to_pybytes()
+    return memoryview(sink.getvalue())
 
 
 _Row = tuple[

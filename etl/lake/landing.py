@@ -38,7 +38,7 @@ from etl.tables.values import (
 )
 
 BATCH_ROWS: Final = 250_000
-BATCH_BYTES: Final = 32 * 1024 * 1024
+BATCH_BYTES: Final = 24 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,7 @@ class LocalLake:
                 place.rename(self.root / path)
             list(pool.map(_sync, self._folders_of(paths)))
 
-    def commit(self, pipeline: str, batch: int, content: bytes) -> bool:
+    def commit(self, pipeline: str, batch: int, content: bytes | memoryview) -> bool:
         """Create a commit, durably; return False if another writer already has."""
         with _disk_errors(self.root):
             folder = self._commits_folder(pipeline)
@@ -196,7 +196,7 @@ class LocalLake:
         """Return the root's mode as far as `within` goes: it says who may read the lake."""
         return self.root.stat().st_mode & within
 
-    def _create(self, path: Path, content: bytes) -> bool:
+    def _create(self, path: Path, content: bytes | memoryview) -> bool:
         """Create a file that must not exist yet, whole and durable; False if it does."""
         hidden = path.with_name(f".{path.name}.{secrets.token_hex(4)}.unfinished")
         try:
