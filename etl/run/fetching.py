@@ -82,17 +82,18 @@ class Fetching:
 
     async def _fetch_all(self, queue: Queue) -> None:
         while self.stopped is None and not self._looks.is_done:
-            job = self._looks.next_job(self._stores.clock.monotonic(), self._now_us())
+            now, now_us = self._stores.clock.monotonic(), self._now_us()
+            job = self._looks.next_job(now, now_us)
             if job is not None:
                 await self._ask(job, queue)
                 self._wake()
                 continue
-            work = self._looks.to_open(self._now_us())
+            work = self._looks.to_open(now_us)
             if work is not None:
                 await self._open(work, queue)
                 self._wake()
             else:
-                await self._wait()
+                await self._wait(now, now_us)
 
     async def _open(self, work: Work, queue: Queue) -> None:
         record = await self._stores.records.of(work.test_id)
@@ -190,15 +191,16 @@ class Fetching:
         if listing is not None:
             await queue.put(Looked(test_id, listing, None, self._now_us(), failed=str(error)))
 
-    async def _wait(self) -> None:
-        """Wait until an answer changes what there is to do, or a delayed page is due."""
+    async def _wait(self, now: float, now_us: int) -> None:
+        """Wait until an answer changes what there is to do, or what was not due by now is."""
+        next_try_at = self._looks.next_try_at(now)
+        next_open_at_us = self._looks.next_open_at_us(now_us)
         times = []
-        next_try_at, next_open_at_us = self._looks.next_try_at(), self._looks.next_open_at_us()
         if next_try_at is not None:
-            times.append(next_try_at - self._stores.clock.monotonic())
-        if next_open_at_us is not None and next_open_at_us > self._now_us():
-            times.append((next_open_at_us - self._now_us()) / 1e6)
-        with move_on_after(max(0.0, min(times)) if times else None):
+            times.append(next_try_at - now)
+        if next_open_at_us is not None:
+            times.append((next_open_at_us - now_us) / 1e6)
+        with move_on_after(min(times, default=None)):
             await self._changed.wait()
 
     def _wake(self) -> None:

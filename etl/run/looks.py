@@ -181,13 +181,12 @@ class Looks:
         look = self._under_way.pop(test_id, None)
         return None if look is None else look.sweep.listing
 
-    def next_try_at(self) -> float | None:
-        """Return when the earliest delayed page may be asked, or None."""
-        times = [
-            tried.not_before for look in self._under_way.values() for tried in look.tries.values()
-        ]
-        return min(times, default=None)
+    def next_try_at(self, now: float) -> float | None:
+        """Return when the next delayed page may be asked that may not yet, or None."""
+        tries = (tried for look in self._under_way.values() for tried in look.tries.values())
+        return min((tried.not_before for tried in tries if tried.not_before > now), default=None)
 
-    def next_open_at_us(self) -> int | None:
-        """Return when the earliest postponed test may be opened, or None."""
-        return min((work.not_before_us for work in self._to_come), default=None)
+    def next_open_at_us(self, now_us: int) -> int | None:
+        """Return when the next postponed test may be opened that may not yet, or None."""
+        times = (work.not_before_us for work in self._to_come)
+        return min((at_us for at_us in times if at_us > now_us), default=None)

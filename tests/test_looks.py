@@ -1,0 +1,36 @@
+"""Which page is asked next over all tests, and until when there is nothing to ask."""
+
+from etl.ledger.store import Work
+from etl.paging.dialect import Dialect
+from etl.paging.values import Listing, Style
+from etl.run.looks import Looks
+
+TEST = "00000001-0000-4000-8000-000000000001"
+
+
+def looks_of(*work: Work) -> Looks:
+    dialect = Dialect(Style.OFFSET, 500, first_page=1, settled=True)
+    return Looks(work, dialect, audit="rolling", most_tests=8, most_pages=8)
+
+
+def test_a_page_that_is_asked_again_keeps_nobody_awake_while_it_is_under_way():
+    looks = looks_of(Work(TEST))
+    work = looks.to_open(0)
+    assert work is not None
+    looks.open(work, Listing(), 0, {})
+    job = looks.next_job(100.0, 0)
+    assert job is not None
+    looks.retry(job, 100.0, 5.0)
+    assert looks.next_job(104.0, 0) is None
+    assert looks.next_try_at(104.0) == 105.0
+    again = looks.next_job(105.0, 0)
+    assert again is not None and again.attempt == 1
+    # Else whoever has nothing to do asks for the time until the answer comes, as fast as he can.
+    assert looks.next_try_at(105.0) is None
+
+
+def test_a_test_that_is_due_but_must_wait_its_turn_does_not_hide_the_time_of_the_next():
+    looks = looks_of(Work(TEST, 1, 50), Work(TEST[:-1] + "2", 1, 900))
+    assert looks.next_open_at_us(100) == 900
+    assert looks.next_open_at_us(10) == 50
+    assert looks.next_open_at_us(900) is None
