@@ -5,6 +5,7 @@ Nothing here is seen by a reader, or outlives a kill, before the landing publish
 
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -111,7 +112,8 @@ class Batch:
         """Close and remove whatever this batch has written, published or not; blocks."""
         for part in self._parts.values():
             if part.writer is not None:
-                part.writer.close()
+                with suppress(OSError, pa.ArrowException):  # on a full disk; it is removed
+                    part.writer.close()
                 part.writer = None
         self._lake.remove(part.path for part in self._parts.values() if part.place is not None)
 
@@ -137,14 +139,16 @@ class Batch:
         part.rows_written += table.num_rows
 
     def _closed(self, part: _Part) -> File:
+        assert part.writer is not None  # noqa: S101 - a part has rows, and they are written
+        assert part.place is not None  # noqa: S101
         try:
-            if part.writer is not None:
-                part.writer.close()
-                part.writer = None
-            size = part.place.stat().st_size if part.place is not None else 0
+            part.writer.close()
+            part.writer = None
+            size = part.place.stat().st_size
         except (OSError, pa.ArrowException) as error:
             raise _not_written(part, error) from error
-        return File(part.path, self.number, part.rows_written, size)
+        digest = self._lake.digest(part.place)
+        return File(part.path, self.number, part.rows_written, size, digest)
 
 
 def _not_written(part: _Part, error: Exception) -> LakeError:

@@ -5,7 +5,8 @@ row `listing` holds the packed record of a test that changed, a row `verified` h
 at a test ended, a row `removed` a session that is listed no more. All are worth reading.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 
 from etl.client.values import Answer
 from etl.errors import LakeError
+from etl.lake.names import commit_name
 from etl.ledger.frames import Identity
 from etl.ledger.records import PackedRecord, Record, unpack, with_proofs
 from etl.ledger.store import Ended, File
@@ -47,6 +49,7 @@ class _FileNamed(msgspec.Struct):
     path: str
     rows: int
     bytes: int
+    xxh3: str | None = None
 
 
 class _Told(msgspec.Struct, omit_defaults=True):
@@ -122,7 +125,7 @@ def encode(commit: Commit) -> memoryview:
         pipeline=commit.pipeline,
         batch=commit.batch,
         run_id=commit.run_id,
-        files=[_FileNamed(file.path, file.rows, file.bytes) for file in commit.files],
+        files=[_FileNamed(file.path, file.rows, file.bytes, file.xxh3) for file in commit.files],
         replaces=list(commit.replaces),
         notes=dict(commit.notes),
     )
@@ -185,25 +188,64 @@ def _removed_row(test_id: str, session_id: str, run_id: str) -> _Row:
 
 
 def read(path: Path, pipeline: str) -> CommitRead:
-    """Read a commit; raises LakeError if it cannot be read or is another pipeline's."""
-    try:
+    """Read a commit; raises LakeError if it cannot be read or is not what its name says."""
+    with _readable(path):
         table = pq.read_table(path, partitioning=None)
         place = table.schema.get_field_index("fetched_at")
         table = table.set_column(place, "fetched_at", table["fetched_at"].cast(pa.int64()))
-        told = msgspec.json.decode((table.schema.metadata or {})[_METADATA], type=_Told)
-    except (OSError, pa.ArrowException, KeyError, msgspec.DecodeError) as error:
+        return _understood(_told(path, pipeline, table.schema), table.to_pylist())
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what a damaged commit raises into a LakeError."""
+    try:
+        yield
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise LakeError(
-            "A commit of the lake cannot be read.",
-            where=str(path),
-            advice="Restore the `_etl` folder from a backup; nothing was changed.",
+            "A commit of the lake cannot be read.", where=str(path), advice=NO_COMMIT_ADVICE
         ) from error
-    if told.pipeline.lower() != pipeline.lower():
+
+
+NO_COMMIT_ADVICE: Final = (
+    "Restore the `_etl` folder from a backup. Without one, move this commit, the pipeline's later "
+    "ones and the data files of all these batches out of the lake, and run again: their rows are "
+    "asked again. Nothing was changed."
+)
+
+
+def _told(path: Path, pipeline: str, schema: pa.Schema) -> _Told:
+    told = msgspec.json.decode((schema.metadata or {})[_METADATA], type=_Told)
+    if told.pipeline.lower() != pipeline.lower() or commit_name(told.batch) != path.name:
         raise LakeError(
-            f"A commit says that it is of pipeline {told.pipeline!r}.",
+            f"A commit says that it is number {told.batch} of pipeline {told.pipeline!r}.",
             where=str(path),
-            advice="Commits are not to be moved between pipelines; restore the `_etl` folder.",
+            advice="Commits are not to be moved or renamed; restore the `_etl` folder.",
         )
-    return _understood(told, table.to_pylist())
+    return told
+
+
+@dataclass(frozen=True, slots=True)
+class CommitNames:
+    """What a commit names: its files, those it replaces, the tests whose records it holds."""
+
+    batch: int
+    files: Sequence[File]
+    replaces: Sequence[str]
+    recorded: frozenset[str]
+
+
+def read_names(path: Path, pipeline: str) -> CommitNames:
+    """Read what a commit names, without answers and records. Raises LakeError as `read` does."""
+    with _readable(path), pq.ParquetFile(path) as file:
+        told = _told(path, pipeline, file.schema_arrow)
+        rows = file.read(["endpoint", "test_id"]).to_pylist()
+        recorded = frozenset(str(row["test_id"]) for row in rows if row["endpoint"] == LISTING)
+        return CommitNames(told.batch, _files(told), told.replaces, recorded)
+
+
+def _files(told: _Told) -> list[File]:
+    return [File(file.path, told.batch, file.rows, file.bytes, file.xxh3) for file in told.files]
 
 
 def _understood(told: _Told, rows: list[dict[str, object]]) -> CommitRead:
@@ -222,7 +264,7 @@ def _understood(told: _Told, rows: list[dict[str, object]]) -> CommitRead:
             identities.add(_identity(row))
     return CommitRead(
         batch=told.batch,
-        files=[File(file.path, told.batch, file.rows, file.bytes) for file in told.files],
+        files=_files(told),
         replaces=told.replaces,
         identities=frozenset(identities),
         records=records,

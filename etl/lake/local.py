@@ -11,8 +11,11 @@ import secrets
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Final
+
+import xxhash
 
 from etl.errors import LakeError
 from etl.lake.names import commit_name, hidden_name, read_commit_name
@@ -20,6 +23,7 @@ from etl.ledger.locks import held
 
 _RECORD: Final = "_etl"
 _SYNCS_AT_ONCE: Final = 8
+_DIGEST_BYTES: Final = 1 << 20
 
 
 class LocalLake:
@@ -95,24 +99,30 @@ class LocalLake:
                 if entry.is_dir(follow_symlinks=False):
                     if not entry.name.startswith(("_", ".")):
                         yield from self._walk(Path(entry.path), f"{prefix}{entry.name}/")
+                elif prefix and entry.is_symlink():
+                    self.refuse_links(prefix + entry.name)
                 elif prefix and entry.is_file(follow_symlinks=False):
                     yield f"{prefix}{entry.name}", entry.stat(follow_symlinks=False).st_size
 
     def unfinished(self, path: str) -> Path:
         """Make the folders of a new data file and return its hidden place."""
-        final = PurePosixPath(path)
+        self.refuse_links(path)
+        final = self.root / path
         with _disk_errors(self.root):
-            folder = self.root
-            for part in final.parent.parts:
-                folder = folder / part
-                if folder.is_symlink():
-                    raise LakeError(
-                        "A folder of the lake is a symbolic link; etl does not follow it.",
-                        where=str(folder),
-                        advice="Replace the link by a folder, or move the whole lake.",
-                    )
-            self._make_folder(folder)
-        return folder / hidden_name(final.name)
+            self._make_folder(final.parent)
+        return final.with_name(hidden_name(final.name))
+
+    def refuse_links(self, path: str) -> None:
+        """Raise LakeError if a data file, or a folder above it, is a symbolic link."""
+        place = self.root
+        for part in PurePosixPath(path).parts:
+            place /= part
+            if place.is_symlink():
+                raise LakeError(
+                    "A file or folder of the lake is a symbolic link; etl does not follow it.",
+                    where=str(place),
+                    advice="Put in its place what it points to, or move the whole lake.",
+                )
 
     def publish(self, paths: Collection[str]) -> None:
         """Give data files their final names, durably and all together."""
@@ -138,12 +148,36 @@ class LocalLake:
                     _sync(parent)
         return created
 
+    def digest(self, place: Path) -> str:
+        """Return the xxh3 hash of a file's bytes."""
+        digest = xxhash.xxh3_64()
+        with _disk_errors(self.root), place.open("rb") as file:
+            for some in iter(partial(file.read, _DIGEST_BYTES), b""):
+                digest.update(some)
+        return digest.hexdigest()
+
     def remove(self, paths: Iterable[str]) -> None:
         """Remove data files, under their final or hidden names; gone already is fine."""
         with _disk_errors(self.root):
             for path in paths:
                 (self.root / path).unlink(missing_ok=True)
                 self._hidden(path).unlink(missing_ok=True)
+
+    def doubted(self, pipeline: str) -> set[str]:
+        """Return the data files that `doubt` has noted: the next start is to look at them."""
+        try:
+            told = json.loads((self.root / _RECORD / f"doubted-{pipeline}.json").read_bytes())
+            return {str(path) for path in told}
+        except (OSError, ValueError, TypeError):
+            return set()  # only a hint, which `etl verify` gives again
+
+    def doubt(self, pipeline: str, paths: Collection[str]) -> None:
+        """Note which data files do not hold what was committed, though their size tells nothing."""
+        note = self.root / _RECORD / f"doubted-{pipeline}.json"
+        with _disk_errors(self.root):
+            note.unlink(missing_ok=True)
+            if paths:
+                self._create(note, json.dumps(sorted(paths)).encode())
 
     def put_aside(self, path: str) -> str:
         """Move a damaged file out of readers' sight, and return where it is now."""

@@ -20,6 +20,7 @@ class DataName:
 
     pipeline: str
     batch: int
+    attempt: str
     finished: bool
 
 
@@ -48,7 +49,8 @@ def read_data_name(name: str) -> DataName | None:
     match = _DATA_FILE.fullmatch(name)
     if match is None or bool(match["hidden"]) == (match["ending"] == "parquet"):
         return None
-    return DataName(match["pipeline"], int(match["batch"]), match["ending"] == "parquet")
+    finished = match["ending"] == "parquet"
+    return DataName(match["pipeline"], int(match["batch"]), match["attempt"], finished)
 
 
 def commit_name(batch: int) -> str:

@@ -5,23 +5,22 @@ answers, still in the inbox, land in a new batch. So nothing depends on renderin
 same bytes again after an upgrade.
 """
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from etl.errors import AlreadyRunning, LakeError
 from etl.lake import commits
 from etl.lake.commits import Commit, CommitRead
 from etl.lake.local import LocalLake
+from etl.lake.mending import find_losses
 from etl.lake.names import DataName, finished_name, read_data_name
-from etl.lake.scan import may_hold, rows_in, table_of
-from etl.ledger.records import PackedRecord, Record, pack
-from etl.ledger.store import Ended, File, Landed, Ledger
+from etl.ledger.records import Record, pack
+from etl.ledger.store import Ended, Landed, Ledger
 from etl.paging.values import Listing
-from etl.tables import rejects
-from etl.tables.registry import tables
-from etl.tables.values import Reject, key_hash
 
-LAKE_ID = "lake_id"
+LAKE_ID: Final = "lake_id"
+RUN_ID: Final = "recovery"
 
 
 @dataclass(slots=True)
@@ -33,6 +32,8 @@ class Recovery:
     removed: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
+    strays: list[str] = field(default_factory=list)
+    held: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
     rows_to_fetch_again: dict[str, int] = field(default_factory=dict)
 
@@ -45,11 +46,18 @@ class Recovery:
             said.append(f"{len(self.removed)} unfinished files of an earlier run were removed.")
         said += [f"A data file is gone: {path}." for path in self.missing]
         said += [f"A data file was damaged and moved aside: {path}." for path in self.damaged]
+        said += [f"A data file of no commit was moved aside: {path}." for path in self.strays]
         said += [
             f"{rows} rows of test {test} are missing from the lake and are asked again."
             for test, rows in self.rows_to_fetch_again.items()
         ]
-        said += [f"A file that etl did not write was left alone: {path}." for path in self.foreign]
+        said += [
+            f"A file that was moved or written by others counts: {path}." for path in self.held
+        ]
+        said += [
+            f"A copy of a data file was left alone: {path}. Readers see its rows twice; remove it."
+            for path in self.foreign
+        ]
         return said
 
 
@@ -62,7 +70,7 @@ def recover(lake: LocalLake, ledger: Ledger, pipeline: str) -> Recovery:
     recovery = Recovery()
     files = lake.data_files()
     bind(lake, ledger, files)
-    _adopt(lake, ledger, pipeline, recovery)
+    _adopt(lake, ledger, pipeline, files, recovery)
     known = ledger.commits_known()
     recovery.next_batch = max(known, default=0) + 1
     _remove_leftovers(lake, ledger, pipeline, files, recovery)
@@ -94,19 +102,33 @@ def bind(lake: LocalLake, ledger: Ledger, files: Collection[str]) -> None:
         ledger.keep_note(LAKE_ID, found)
 
 
-def _adopt(lake: LocalLake, ledger: Ledger, pipeline: str, recovery: Recovery) -> None:
+def _adopt(
+    lake: LocalLake, ledger: Ledger, pipeline: str, files: dict[str, int], recovery: Recovery
+) -> None:
     """Learn the commits that the ledger does not know; it forgets all if some are gone."""
     on_lake = lake.commits(pipeline)
+    for expected, batch in enumerate(on_lake, start=1):
+        if batch != expected:
+            raise LakeError(
+                f"Commit {expected} of the lake is missing, though later ones are there.",
+                where=str(lake.commit_path(pipeline, expected)),
+                advice=commits.NO_COMMIT_ADVICE,
+            )
     known = ledger.commits_known()
     if known - set(on_lake):
         ledger.forget_lake()
         known = set()
+    replaced: set[str] = set()
     for batch in (batch for batch in on_lake if batch not in known):
         commit = commits.read(lake.commit_path(pipeline, batch), pipeline)
         _adopt_one(ledger, commit)
-        lake.remove(commit.replaces)
         ledger.drop_from_inbox(commit.identities)
+        replaced.update(commit.replaces)
         recovery.adopted.append(batch)
+    # Only now: what one commit replaces may be back, and counted again by a later one.
+    for path in replaced - ledger.files().keys() if replaced else ():
+        lake.remove([path])
+        files.pop(path, None)
 
 
 def _adopt_one(ledger: Ledger, commit: CommitRead) -> None:
@@ -131,6 +153,7 @@ def _adopt_one(ledger: Ledger, commit: CommitRead) -> None:
             files=commit.files,
             replaced=commit.replaces,
             records={test: pack(record) for test, record in records.items()},
+            reopened=[test for test, record in records.items() if record.listing == Listing()],
             looks=looks,
         )
     )
@@ -149,46 +172,70 @@ def _remove_leftovers(
     """Remove what attempts left that did not come to a commit.
 
     Before any is removed an empty commit takes its number: a writer that still lives
-    then fails to commit, and removes its own files.
+    then fails to commit, and removes its own files. Where the number is taken already,
+    the file's writer has lost a race or was fenced off, and died before it cleaned up.
     """
     named = ledger.files()
     ours = {path: name for path in files if (name := _name_if_of(path, pipeline)) is not None}
-    unnamed = {path: name for path, name in ours.items() if path not in named}
-    leftovers = {
-        path: name
-        for path, name in unnamed.items()
-        if name.batch == recovery.next_batch or not name.finished
-    }
-    known_names = {path.rpartition("/")[2] for path in named}
-    for path in unnamed.keys() - leftovers.keys():
-        if path.rpartition("/")[2] not in known_names:
-            raise LakeError(
-                "The lake has a data file of this pipeline that none of its commits names: "
-                "its record, `_etl`, was damaged or restored from a backup.",
-                where=path,
-                advice="Restore `_etl` to the state of the data files, or move the file out of "
-                "the lake and run again: its rows are then asked again. Nothing was changed.",
-            )
-        recovery.foreign.append(path)
+    leftovers = {}
+    for path, name in ours.items():
+        if path in named:
+            continue
+        if not name.finished or name.batch == recovery.next_batch:
+            leftovers[path] = name
+        elif name.batch > recovery.next_batch:
+            raise _record_damaged(path)
+        elif name.attempt in _attempts(lake, pipeline, name.batch):
+            recovery.foreign.append(path)
+        else:
+            del files[path]
+            recovery.strays.append(lake.put_aside(path))
     if not leftovers:
         return
     if any(name.batch >= recovery.next_batch for name in leftovers.values()):
-        _fence(lake, ledger, pipeline, recovery)
+        _commit(lake, ledger, Commit(pipeline, recovery.next_batch, run_id=RUN_ID), recovery)
     lake.remove(_final(path) for path in leftovers)
     for path in leftovers:
         del files[path]
         recovery.removed.append(path)
 
 
-def _fence(lake: LocalLake, ledger: Ledger, pipeline: str, recovery: Recovery) -> None:
-    empty = commits.encode(Commit(pipeline, recovery.next_batch, run_id="recovery"))
-    if not lake.commit(pipeline, recovery.next_batch, empty):
+def _record_damaged(path: str) -> LakeError:
+    return LakeError(
+        "The lake has a data file of this pipeline that none of its commits names: "
+        "its record, `_etl`, was damaged or restored from a backup.",
+        where=path,
+        advice="Restore `_etl` to the state of the data files, or move the file out of "
+        "the lake and run again: its rows are then asked again. Nothing was changed.",
+    )
+
+
+def _attempts(lake: LocalLake, pipeline: str, batch: int) -> set[str]:
+    """Return the attempts whose files a commit names, now or before they were replaced."""
+    path = lake.commit_path(pipeline, batch)
+    if not path.exists():
+        return set()
+    named = (file.path for file in commits.read_names(path, pipeline).files)
+    return {name.attempt for path in named if (name := _name_if_of(path, pipeline)) is not None}
+
+
+def _commit(lake: LocalLake, ledger: Ledger, commit: Commit, recovery: Recovery) -> None:
+    """Land a commit of recovery's own, and go on to the next number."""
+    if not lake.commit(commit.pipeline, commit.batch, commits.encode(commit)):
         raise AlreadyRunning(
-            f"Another writer is landing batch {recovery.next_batch} of {pipeline!r}.",
+            f"Another writer is landing batch {commit.batch} of {commit.pipeline!r}.",
             where=str(lake.root),
             advice="Run again when it has ended.",
         )
-    ledger.land(Landed(recovery.next_batch))
+    ledger.land(
+        Landed(
+            commit.batch,
+            files=[replace(file, batch=commit.batch) for file in commit.files],
+            replaced=commit.replaces,
+            records=commit.records,
+            reopened=[test for test, record in commit.records.items() if not record.read_at_us],
+        )
+    )
     recovery.next_batch += 1
 
 
@@ -210,81 +257,24 @@ def _mend_losses(
     files: Mapping[str, int],
     recovery: Recovery,
 ) -> None:
-    """Find the rows of committed files that are gone or changed; the lost are work again."""
-    named = ledger.files()
-    gone = {path for path in named if path not in files}
-    changed = {path for path in named.keys() - gone if files[path] != named[path].bytes}
-    if not gone and not changed:
-        return
-    recovery.missing = sorted(gone)
-    tests: set[str] = set()
-    for batch in {named[path].batch for path in gone | changed}:
-        tests |= commits.read(lake.commit_path(pipeline, batch), pipeline).test_ids
-    present, held = _rows_present(lake, files, tests, changed, recovery)
-    records: dict[str, PackedRecord] = {}
-    for test_id in sorted(tests):
-        record = ledger.record(test_id)
-        lost = _forget_rows(record, present.get(test_id, {}))
-        records[test_id] = pack(record)
-        if lost:
-            recovery.rows_to_fetch_again[test_id] = lost
-    ledger.land(Landed(None, files=held, replaced=gone, records=records))
+    """Make work of the rows of committed files that are gone or damaged, by a commit.
 
-
-def _rows_present(
-    lake: LocalLake,
-    files: Mapping[str, int],
-    tests: Collection[str],
-    changed: Collection[str],
-    recovery: Recovery,
-) -> tuple[dict[str, dict[str, set[int]]], list[File]]:
-    """Return the keys of these tests' rows by test and table, and the files that hold them.
-
-    A file that somebody compacted or edited counts by what it holds; one of ours that
-    cannot be read is moved out of readers' sight.
+    So the lake's own record is right again, whatever becomes of this machine's state.
     """
-    present: dict[str, dict[str, set[int]]] = {}
-    held: list[File] = []
-    for path in sorted(files):
-        if not path.endswith(".parquet") or path.rpartition("/")[2].startswith(("_", ".")):
-            continue
-        if not may_hold(path, tests):
-            continue
-        table = table_of(path)
-        rows = 0
-        try:
-            for test_id, key in _keys_in(lake, path, table):
-                rows += 1
-                if test_id in tests:
-                    present.setdefault(test_id, {}).setdefault(table, set()).add(key)
-        except ValueError:
-            if path in changed:
-                recovery.damaged.append(lake.put_aside(path))
-            continue
-        if path in changed or read_data_name(path.rpartition("/")[2]) is None:
-            held.append(File(path, 0, rows, files[path]))
-    return present, held
-
-
-def _keys_in(lake: LocalLake, path: str, table: str) -> Iterator[tuple[str, int]]:
-    """Yield the test and key of each row of a data file; ValueError if it cannot be read."""
-    if table == rejects.NAME:
-        for test_id, (session_id, body) in rows_in(lake, path, ["session_id", "body"]):
-            session = None if session_id is None else str(session_id)
-            yield test_id, Reject("", str(body), session).key
-    elif table in tables():
-        for test_id, key in rows_in(lake, path, tables()[table].key):
-            yield test_id, key_hash(key)
-
-
-def _forget_rows(record: Record, present: Mapping[str, set[int]]) -> int:
-    """Drop the rows that no file holds from a record; return how many."""
-    lost = 0
-    for table, rows in record.covered.items():
-        missing = rows.keys() - present.get(table, set())
-        for key in missing:
-            del rows[key]
-        lost += len(missing)
-    if lost:
-        record.listing = Listing()
-    return lost
+    mending = find_losses(lake, ledger, pipeline, files)
+    if mending is not None:
+        recovery.missing = sorted(mending.missing)
+        recovery.damaged = [lake.put_aside(path) for path in sorted(mending.broken)]
+        recovery.held = [file.path for file in mending.held]
+        recovery.foreign = [path for path in recovery.foreign if path not in recovery.held]
+        recovery.rows_to_fetch_again = mending.lost
+        mended = Commit(
+            pipeline,
+            recovery.next_batch,
+            RUN_ID,
+            files=mending.held,
+            replaces=sorted(mending.missing | mending.broken),
+            records=mending.records,
+        )
+        _commit(lake, ledger, mended, recovery)
+    lake.doubt(pipeline, ())

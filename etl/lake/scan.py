@@ -8,6 +8,9 @@ import pyarrow.parquet as pq
 
 from etl.lake.local import LocalLake
 from etl.lake.names import partition_value
+from etl.tables import rejects
+from etl.tables.registry import tables
+from etl.tables.values import Reject, key_hash
 
 
 def table_of(path: str) -> str:
@@ -42,6 +45,21 @@ def rows_in(
                 yield from zip(map(str, read["test_id"]), keys, strict=True)
     except (OSError, pa.ArrowException) as error:
         raise ValueError(f"{path} cannot be read") from error
+
+
+def keys_in(lake: LocalLake, path: str) -> Iterator[tuple[str, int]]:
+    """Yield the test and the key's hash of each row of a data file of a known table.
+
+    Raises ValueError if the file cannot be read.
+    """
+    table = table_of(path)
+    if table == rejects.NAME:
+        for test_id, (session_id, body) in rows_in(lake, path, ["session_id", "body"]):
+            session = None if session_id is None else str(session_id)
+            yield test_id, Reject("", str(body), session).key
+    else:
+        for test_id, key in rows_in(lake, path, tables()[table].key):
+            yield test_id, key_hash(key)
 
 
 def _partitions(path: str) -> Iterator[tuple[str, str | None]]:

@@ -27,12 +27,16 @@ ROUND_LIFE_US: Final = 12 * 3600 * 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A data file that a commit names: its path in the lake, rows and bytes."""
+    """A data file that a commit names: its path in the lake, rows, bytes and their xxh3 hash.
+
+    The hash stands in the commit alone, for `etl verify`: the ledger does not keep it.
+    """
 
     path: str
     batch: int
     rows: int
     bytes: int
+    xxh3: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +96,14 @@ def ended(look: Looked) -> Ended | None:
 class Landed:
     """What one commit of the lake means for the ledger, marked in one transaction.
 
-    `batch` is None where the lake was found changed without a commit of ours.
+    `reopened` are tests to be looked at anew: their work and proofs are forgotten.
     """
 
-    batch: int | None
+    batch: int
     files: Sequence[File] = ()
     replaced: Collection[str] = ()
     records: Mapping[str, PackedRecord] = field(default_factory=dict)
+    reopened: Collection[str] = ()
     looks: Sequence[Ended] = ()
     frames: Sequence[int] = ()
 
@@ -289,8 +294,7 @@ class Ledger:
     def land(self, landed: Landed) -> None:
         """Mark a commit of the lake: its rows are covered, its answers leave the inbox."""
         with self._transaction() as database:
-            if landed.batch is not None:
-                database.execute("INSERT OR IGNORE INTO commits VALUES (?)", (landed.batch,))
+            database.execute("INSERT OR IGNORE INTO commits VALUES (?)", (landed.batch,))
             database.executemany(
                 "DELETE FROM files WHERE path = ?", [(path,) for path in landed.replaced]
             )
@@ -300,6 +304,8 @@ class Ledger:
             )
             for test_id, record in landed.records.items():
                 _put_record(database, test_id, record)
+            for test_id in landed.reopened:
+                _reopen(database, test_id)
             for look in landed.looks:
                 _put_look(database, look)
             database.executemany(
@@ -402,6 +408,15 @@ def _put_record(database: sqlite3.Connection, test_id: str, record: PackedRecord
             len(record.packed),
             pa.Codec("zstd", 1).compress(record.packed, asbytes=True),
         ),
+    )
+
+
+def _reopen(database: sqlite3.Connection, test_id: str) -> None:
+    database.execute("DELETE FROM work WHERE test_id = ?", (test_id,))
+    database.execute(
+        "UPDATE records SET looked_at_us = NULL, outcome = NULL, verified_at_us = NULL "
+        "WHERE test_id = ?",
+        (test_id,),
     )
 
 
