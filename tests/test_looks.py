@@ -1,15 +1,18 @@
 """Which page is asked next over all tests, and until when there is nothing to ask."""
 
+from etl.config.models import Pagination
 from etl.ledger.store import Work
-from etl.paging.dialect import Dialect
-from etl.paging.values import Listing, Style
+from etl.paging.dialect import Dialect, first_dialect
+from etl.paging.values import Listing, PageView, Style
 from etl.run.looks import Looks
 
 TEST = "00000001-0000-4000-8000-000000000001"
 
 
-def looks_of(*work: Work) -> Looks:
-    dialect = Dialect(Style.OFFSET, 500, first_page=1, settled=True)
+SETTLED = Dialect(Style.OFFSET, 500, first_page=1, settled=True)
+
+
+def looks_of(*work: Work, dialect: Dialect = SETTLED) -> Looks:
     return Looks(work, dialect, audit="rolling", most_tests=8, most_pages=8)
 
 
@@ -34,3 +37,21 @@ def test_a_test_that_is_due_but_must_wait_its_turn_does_not_hide_the_time_of_the
     assert looks.next_open_at_us(100) == 900
     assert looks.next_open_at_us(10) == 50
     assert looks.next_open_at_us(900) is None
+
+
+def test_pages_in_the_inbox_of_a_server_that_caps_them_are_not_asked_again():
+    # Their answers taught how to ask the next ones; a kill has left nothing but them.
+    ids = tuple(range(70))
+    in_hand = {
+        spelled: PageView(ids[start : start + 25], 25, start, 70, 1)
+        for spelled, start in [
+            ("rowsPerPage=500&pageNumber=1", 0),
+            ("limit=500&offset=24", 24),
+            ("limit=25&offset=48", 48),
+        ]
+    }
+    looks = looks_of(Work(TEST), dialect=first_dialect(Pagination()))
+    work = looks.to_open(0)
+    assert work is not None
+    sweep = looks.open(work, Listing(), 2, in_hand)
+    assert sweep.verdict is not None and sweep.verdict.verified

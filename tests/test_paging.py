@@ -293,6 +293,13 @@ def test_many_pages_are_wanted_at_once_when_each_will_be_needed():
     assert asks[-1].start is not None and asks[-1].start + asks[-1].rows >= 3_000
 
 
+def test_an_echo_that_its_own_rows_refute_makes_no_page_smaller():
+    ask = PageAsk(Style.OFFSET, 500, 0)
+    view = PageView(tuple(range(500)), 1, 0, 1_000, 0)
+    assert dialects.after_answer(settled(), ask, view).rows == 500
+    assert dialects.after_answer(settled(), ask, replace(view, ids=(1,))).rows == 1
+
+
 def test_an_echo_of_another_page_is_named():
     ask = PageAsk(Style.OFFSET, 500, 499)
     view = PageView((1,), 500, 0, 1_000, 0)

@@ -140,8 +140,14 @@ def _to_offset(dialect: Dialect) -> Dialect:
 
 
 def _capped(dialect: Dialect, ask: PageAsk, view: PageView) -> Dialect:
-    """A smaller limit than asked is the server's cap, and becomes the page size."""
+    """A smaller limit than asked is the server's cap, and becomes the page size.
+
+    Not where the page itself holds more rows: such an echo would make every page small, and
+    for ever, since a cap is remembered.
+    """
     if view.limit is None or view.limit >= min(ask.rows, dialect.rows):
+        return dialect
+    if len(view.ids) > view.limit:
         return dialect
     return replace(dialect, rows=view.limit, capped=True)
 

@@ -140,20 +140,24 @@ class Looks:
             return None
         look.in_flight.discard((job.sweep_pass, job.ask.spelled()))
         look.tries.pop(job.ask.spelled(), None)
-        self.dialect = after_answer(self.dialect, job.ask, view)
-        if not self.dialect.settled:
-            self._unsettled_answers += 1
         if look.sweep.passes == job.sweep_pass:
             look.in_hand[job.ask.spelled()] = view
             self._read_in_hand(look)
+        if not self.dialect.settled:
+            self._unsettled_answers += 1
         return look.sweep
 
     def _read_in_hand(self, look: Look) -> None:
-        """Feed the sweep every page that it wants and that has come already."""
+        """Feed the sweep every page that it wants and that has come already.
+
+        What a page teaches about the spelling is learned as it is read, so that pages left
+        in the inbox are found under the names under which they were asked.
+        """
         while asks := sweeps.wanted(look.sweep, self.dialect, 1):
             view = look.in_hand.pop(asks[0].spelled(), None)
             if view is None:
                 return
+            self.dialect = after_answer(self.dialect, asks[0], view)
             passes = look.sweep.passes
             look.sweep = sweeps.read(look.sweep, self.dialect, asks[0], view)
             if look.sweep.passes != passes:
