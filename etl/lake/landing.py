@@ -26,6 +26,7 @@ from etl.ledger.threaded import LedgerThread
 from etl.paging.values import Listing
 from etl.tables import rejects
 from etl.tables.registry import endpoints
+from etl.tables.sessions import SessionsPage, page_view
 from etl.tables.values import (
     RUN_COLUMNS,
     TIMESTAMP,
@@ -156,6 +157,7 @@ class Landing:
         self._ended: dict[str, Ended] = {}
         self._rows: Counter[str] = Counter()
         self._changed: set[str] = set()
+        self._read: set[str] = set()  # of which a page of the listing is among the answers
         self._newly_gone: dict[str, frozenset[int]] = {}
         self._order: dict[str, int] = {}
 
@@ -196,6 +198,8 @@ class Landing:
             made[rejects.NAME] = self._take_rejects(answer, [reject], record)
             self._answers.append(answer_row(answer, made, keeps_body=False))
             return
+        if isinstance(content, SessionsPage):
+            self._hold(answer, content, record)
         keeps_body = False
         for table in self._fed_by.get(answer.endpoint, ()):
             rows = table.rows_of(answer, content)
@@ -206,6 +210,13 @@ class Landing:
             if rejected:
                 made[rejects.NAME] = made.get(rejects.NAME, 0) + rejected
         self._answers.append(answer_row(answer, made, keeps_body=keeps_body))
+
+    def _hold(self, answer: Answer, page: SessionsPage, record: Record) -> None:
+        """Hold a page for its look, unless that has ended: its answer leaves the inbox."""
+        test_id = answer.test_id or ""
+        if test_id not in self._ended and test_id not in self.tally.looks:
+            record.in_hand[answer.object_id or ""] = page_view(answer, page)
+            self._read.add(test_id)
 
     def _take(self, table: AnyTable, answer: Answer, rows: Rows, record: Record) -> int:
         """Gather the rows that the lake does not have yet; return how many."""
@@ -297,7 +308,7 @@ class Landing:
             return Closed()
         with CancelScope(shield=True):
             looks_go_on = self._looks.keys()
-            for test_id in self._changed | looks_go_on | self._ended.keys():
+            for test_id in self._changed | self._read | looks_go_on | self._ended.keys():
                 if test_id not in self._records.packed or test_id in looks_go_on:
                     self._settle(test_id, await self._records.of(test_id))
             landed = await to_thread.run_sync(self._land, self._records.packed)
@@ -319,7 +330,8 @@ class Landing:
         """
         look = self._looks.get(test_id)
         if look is not None and look.failed is None:
-            before, record.listing = record.listing, look.listing
+            before = record.listing
+            record.relist(look.listing, ended=look.verdict is not None)
             gone = _gone(record) if look.verdict and look.verdict.verified else record.removed
             if _differ(before, record.listing) or gone != record.removed:
                 self._changed.add(test_id)

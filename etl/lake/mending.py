@@ -12,7 +12,6 @@ from etl.lake.names import read_data_name
 from etl.lake.scan import keys_in, may_hold, table_of
 from etl.ledger.records import PackedRecord, Record, pack
 from etl.ledger.store import File, Ledger
-from etl.paging.values import Listing
 from etl.tables import rejects
 from etl.tables.registry import tables
 
@@ -134,7 +133,7 @@ def _forget_lost(
         record = ledger.record(test_id)
         lost = sum(_forget_rows(record, present.keys.get(test_id, {})))
         if lost:
-            record.listing = Listing()
+            record.forget_listing()
             mending.lost[test_id] = lost
         mending.records[test_id] = pack(record)
 

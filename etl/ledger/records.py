@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from etl.paging.values import Listing, Outcome
+from etl.paging.values import Listing, Outcome, PageView
 
 _VERSION: Final = 1
 
@@ -22,16 +22,41 @@ class Record:
     """A test's listing, and the rows that have landed.
 
     `covered` holds, for each table, the hash of each landed row by the hash of its key.
-    `removed` are keys that landed, and that a proved listing no longer shows.
+    `removed` are keys that landed, and that a proved listing no longer shows. `in_hand`
+    are pages, by their spelling, that landed before the listing had come to them: they
+    have left the inbox, and need not be asked again where the look goes on.
     """
 
     listing: Listing = field(default_factory=Listing)
     covered: dict[str, dict[int, int]] = field(default_factory=dict)
     removed: frozenset[int] = frozenset()
+    in_hand: dict[str, PageView] = field(default_factory=dict)
+
+    def relist(self, listing: Listing, *, ended: bool) -> None:
+        """Take over what a look knows now; a page that the listing holds is in hand no more."""
+        self.listing = listing
+        known = set() if ended else set(listing.ids)
+        self.in_hand = {
+            spelled: view
+            for spelled, view in self.in_hand.items()
+            if not ended and not known.issuperset(view.ids)
+        }
+
+    def forget_listing(self) -> None:
+        """Forget how far the pages were read: they are read again."""
+        self.listing, self.in_hand = Listing(), {}
 
     def rows_of(self, table: str) -> dict[int, int]:
         """Return the landed rows of a table, to be read and added to."""
         return self.covered.setdefault(table, {})
+
+
+class _Page(msgspec.Struct, array_like=True):
+    ids: bytes
+    limit: int | None
+    offset: int | None
+    total: int | None
+    read_at_us: int
 
 
 class _Packed(msgspec.Struct, array_like=True):
@@ -44,6 +69,7 @@ class _Packed(msgspec.Struct, array_like=True):
     doubt: Outcome | None
     covered: dict[str, tuple[bytes, bytes]]
     removed: bytes
+    in_hand: dict[str, _Page] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +98,12 @@ def pack(record: Record) -> PackedRecord:
                 for table, rows in record.covered.items()
             },
             removed=_bytes(record.removed),
+            in_hand={
+                spelled: _Page(
+                    _bytes(view.ids), view.limit, view.offset, view.total, view.read_at_us
+                )
+                for spelled, view in record.in_hand.items()
+            },
         )
     )
     rows = {table: len(landed) for table, landed in record.covered.items()}
@@ -100,7 +132,16 @@ def unpack(packed: bytes) -> Record:
             for table, (keys, hashes) in told.covered.items()
         },
         removed=frozenset(_numbers(told.removed)),
+        in_hand={spelled: _view(page) for spelled, page in told.in_hand.items()},
     )
+
+
+def _page(view: PageView) -> _Page:
+    return _Page(_bytes(view.ids), view.limit, view.offset, view.total, view.read_at_us)
+
+
+def _view(page: _Page) -> PageView:
+    return PageView(_numbers(page.ids), page.limit, page.offset, page.total, page.read_at_us)
 
 
 def pack_proofs(listing: Listing) -> bytes:

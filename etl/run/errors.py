@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from anyio import BrokenResourceError
+
 from etl.errors import EtlError
 
 
@@ -13,7 +15,11 @@ def single_error() -> Iterator[None]:
         yield
     except BaseExceptionGroup as group:
         ours = group.subgroup(EtlError)
-        raise (_leaf(group) if ours is None else first_error(ours)) from None
+        if ours is not None:
+            raise first_error(ours) from None
+        # A stage that fails breaks the streams to it: what the others then raise says nothing.
+        causes = group.split(BrokenResourceError)[1]
+        raise _leaf(causes or group) from None
 
 
 def first_error(group: BaseExceptionGroup[EtlError]) -> EtlError:

@@ -17,7 +17,7 @@ from etl.paging.values import PageView
 from etl.run.looks import Job, Looks
 from etl.run.queue import Queue
 from etl.run.stores import Stores
-from etl.tables.sessions import SESSION_RESULTS, SessionsPage
+from etl.tables.sessions import SESSION_RESULTS, SessionsPage, page_view
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,9 @@ class Fetching:
 
     async def _open(self, work: Work, queue: Queue) -> None:
         record = await self._stores.records.of(work.test_id)
-        in_hand = self._left_in_inbox.get(work.test_id, {})
+        in_hand = dict(self._left_in_inbox.get(work.test_id, {}))
+        if not record.listing.whole:  # a look goes on; else they are the last one's
+            in_hand = {**record.in_hand, **in_hand}
         sweep = self._looks.open(work, record.listing, self._now_us(), in_hand)
         if in_hand:
             await self._tell(work.test_id, sweep, queue)
@@ -136,8 +138,7 @@ class Fetching:
         page = fetched.content
         if page.test_id is not None and page.test_id.lower() != job.test_id:
             raise TryLater("the answer is about another test", kind=TryKind.UNREADABLE)
-        at_us = fetched.answer.fetched_at_us
-        view = PageView(page.ids, page.limit, page.offset, page.total, at_us)
+        view = page_view(fetched.answer, page)
         wrong = wrong_echo(self._looks.dialect, job.ask, view)
         if wrong is not None:
             raise TryLater(wrong, kind=TryKind.UNREADABLE)

@@ -50,11 +50,15 @@ def _keep(ledger: LedgerThread, answers: Sequence[Answer], durable: bool) -> int
 
 
 async def _gather(first: Item, items: MemoryObjectReceiveStream[Item]) -> list[Item]:
-    """Return what comes within 50 ms or until 4 MB, the first item included."""
+    """Return what comes within 50 ms or until 4 MB, the first item included.
+
+    It ends with what was read of its answers, where that follows at once: landed without,
+    a page would be known by its rows but not to the listing, and be asked again after a kill.
+    """
     frame = [first]
     size = size_of(first)
     with move_on_after(GATHER_SECONDS):
-        while size < FRAME_BYTES:
+        while size < FRAME_BYTES or isinstance(frame[-1], Fetched):
             try:
                 item = items.receive_nowait()
             except WouldBlock:

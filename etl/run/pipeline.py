@@ -30,13 +30,14 @@ from etl.paging.dialect import Dialect, first_dialect, known_dialect
 from etl.paging.values import PageView
 from etl.plan import Order
 from etl.report.progress import Progress
+from etl.run.errors import single_error
 from etl.run.fetching import Fetching, Patience, Stop
 from etl.run.keeping import keep
 from etl.run.looks import Looks
 from etl.run.queue import ByteBudget, Item, Queue, size_of
 from etl.run.stores import Stores
 from etl.tables.registry import endpoints, tables
-from etl.tables.sessions import SESSION_RESULTS, SessionsPage
+from etl.tables.sessions import SESSION_RESULTS, SessionsPage, page_view
 
 _ITEMS_UNDER_WAY: Final = 512
 _FRAMES_UNDER_WAY: Final = 4
@@ -133,15 +134,16 @@ class PipelineRun:
         budget = ByteBudget()
         put_items, items = create_memory_object_stream[Item](_ITEMS_UNDER_WAY)
         put_kept, kept = create_memory_object_stream[Kept](_FRAMES_UNDER_WAY)
-        async with create_task_group() as stages:
-            stages.start_soon(self._land, kept, landing, budget, land_every_seconds)
-            in_hand = await self._land_the_inbox(put_kept.clone(), stores.ledger, budget)
-            stages.start_soon(keep, items, put_kept, stores.ledger, self._world.clock)
-            fetching = Fetching(looks, self._client, stores, self._world.patience, in_hand)
-            self._fetching = fetching
-            if self._stop_early is not None:
-                fetching.stop(self._stop_early)
-            await fetching.run(Queue(put_items, budget), self._order.connection.concurrency)
+        with single_error():
+            async with create_task_group() as stages:
+                stages.start_soon(self._land, kept, landing, budget, land_every_seconds)
+                in_hand = await self._land_the_inbox(put_kept.clone(), stores.ledger, budget)
+                stages.start_soon(keep, items, put_kept, stores.ledger, self._world.clock)
+                fetching = Fetching(looks, self._client, stores, self._world.patience, in_hand)
+                self._fetching = fetching
+                if self._stop_early is not None:
+                    fetching.stop(self._stop_early)
+                await fetching.run(Queue(put_items, budget), self._order.connection.concurrency)
         self.outcome.stopped = fetching.stopped
 
     async def _land(
@@ -196,7 +198,7 @@ class PipelineRun:
                 for item in items:
                     if isinstance(item.content, SessionsPage):
                         pages = in_hand.setdefault(item.answer.test_id or "", {})
-                        pages[item.answer.object_id or ""] = _view(item.answer, item.content)
+                        pages[item.answer.object_id or ""] = page_view(item.answer, item.content)
         return in_hand
 
     @property
@@ -244,10 +246,6 @@ def _content(answer: Answer) -> Any:  # noqa: ANN401 - whatever its endpoint rea
         return endpoints()[answer.endpoint].decode(answer.body)
     except (KeyError, UnreadableBodyError):
         return None
-
-
-def _view(answer: Answer, page: SessionsPage) -> PageView:
-    return PageView(page.ids, page.limit, page.offset, page.total, answer.fetched_at_us)
 
 
 def _packed(dialect: Dialect) -> str:

@@ -11,6 +11,7 @@ import msgspec
 import pyarrow as pa
 
 from etl.client.values import Answer, Endpoint, Priority, Scope, UnreadableBodyError
+from etl.paging.values import PageView
 from etl.tables.json_text import Json, lenient, plain, storable, text_of
 from etl.tables.times import readable_time, timestamps
 from etl.tables.values import TIMESTAMP, Column, Reject, Rows, Table, row_hash
@@ -63,6 +64,11 @@ class SessionsPage:
     offset: int | None
     total: int | None
     rows: Rows = field(repr=False)
+
+
+def page_view(answer: Answer, page: SessionsPage) -> PageView:
+    """Return what paging sees of a page."""
+    return PageView(page.ids, page.limit, page.offset, page.total, answer.fetched_at_us)
 
 
 _decode_strictly = msgspec.json.Decoder(_Body).decode
