@@ -22,6 +22,7 @@ from etl.lake.names import commit_name, hidden_name, read_commit_name
 from etl.ledger.locks import held
 
 _RECORD: Final = "_etl"
+_UNFINISHED: Final = ".unfinished"
 _SYNCS_AT_ONCE: Final = 8
 _DIGEST_BYTES: Final = 1 << 20
 
@@ -179,6 +180,15 @@ class LocalLake:
             if paths:
                 self._create(note, json.dumps(sorted(paths)).encode())
 
+    def remove_unfinished_commits(self, pipeline: str) -> None:
+        """Remove what deaths left of commits, and of the lake's id, that were not whole yet."""
+        record = self.root / _RECORD
+        with _disk_errors(self.root):
+            for left in self._commits_folder(pipeline).glob(f".*{_UNFINISHED}"):
+                left.unlink(missing_ok=True)
+            for left in record.glob(f".lake.json.*{_UNFINISHED}"):
+                left.unlink(missing_ok=True)
+
     def put_aside(self, path: str) -> str:
         """Move a damaged file out of readers' sight, and return where it is now."""
         aside = f"{_RECORD}/damaged/{path.replace('/', '~')}"
@@ -232,7 +242,7 @@ class LocalLake:
 
     def _create(self, path: Path, content: bytes | memoryview) -> bool:
         """Create a file that must not exist yet, whole and durable; False if it does."""
-        hidden = path.with_name(f".{path.name}.{secrets.token_hex(4)}.unfinished")
+        hidden = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_UNFINISHED}")
         try:
             with hidden.open("xb") as file:
                 file.write(content)
@@ -243,8 +253,12 @@ class LocalLake:
                 os.link(hidden, path)
             except FileExistsError:
                 return False
+            except FileNotFoundError:
+                if path.exists():  # made by another run, which then tidied ours up
+                    return False
+                raise
             finally:
-                hidden.unlink()
+                hidden.unlink(missing_ok=True)
         except BaseException:
             hidden.unlink(missing_ok=True)
             raise

@@ -70,6 +70,7 @@ def recover(lake: LocalLake, ledger: Ledger, pipeline: str) -> Recovery:
     recovery = Recovery()
     files = lake.data_files()
     bind(lake, ledger, files)
+    lake.remove_unfinished_commits(pipeline)
     _adopt(lake, ledger, pipeline, files, recovery)
     known = ledger.commits_known()
     recovery.next_batch = max(known, default=0) + 1

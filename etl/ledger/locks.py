@@ -20,14 +20,8 @@ def held(path: Path, what: str) -> Iterator[None]:
     since when; StateError if the file cannot be written. The file stays behind: it is
     the lock on it that counts, so a dead process or a reused pid holds nothing.
     """
-    try:
+    with _errors(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StateError(
-            f"The lock file cannot be opened: {error.strerror}.",
-            where=str(path),
-            advice="Check who owns the folder and whether the disk is mounted read-write.",
-        ) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -37,10 +31,24 @@ def held(path: Path, what: str) -> Iterator[None]:
                 where=str(path),
                 advice="Wait for it to end, or pass --wait-for-lock 10m.",
             ) from None
-        _sign(descriptor)
+        with _errors(path):
+            _sign(descriptor)
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StateError(
+            f"The lock file cannot be written: {error.strerror}.",
+            where=str(path),
+            advice="Check who owns the folder and whether the disk is healthy, not full, and "
+            "mounted read-write.",
+        ) from error
 
 
 def _sign(descriptor: int) -> None:

@@ -1,10 +1,10 @@
 """Runs pipelines in order: limits, signals, clients, and the report of the whole."""
 
+import fcntl
 import os
 import signal
-import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -263,11 +263,29 @@ def keep_last_run(state_dir: Path, report: RunReport) -> None:
     """Keep the report as `last_run.json`, whole or not at all."""
     try:
         make_state_dir(state_dir)
-        descriptor, name = tempfile.mkstemp(dir=state_dir, prefix=".last_run-")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(to_json(report) + b"\n")
-        Path(name).replace(state_dir / "last_run.json")
+        with _alone_with(state_dir / ".last_run.json") as descriptor:
+            os.ftruncate(descriptor, 0)
+            with open(descriptor, "wb", closefd=False) as file:
+                file.write(to_json(report) + b"\n")
+            (state_dir / ".last_run.json").rename(state_dir / "last_run.json")
     except OSError as error:
         raise StateError(
             f"The report of the run could not be kept: {error.strerror}.", where=str(state_dir)
         ) from error
+
+
+@contextmanager
+def _alone_with(path: Path) -> Iterator[int]:
+    """Open a file that whoever holds its lock may write and rename; what dies with it stays.
+
+    One name for all: another run waits for a moment, and a death leaves no more than this.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor)):
+                yield descriptor
+                return
+        finally:
+            os.close(descriptor)
