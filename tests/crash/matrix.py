@@ -1,0 +1,292 @@
+"""The crash matrix: in every mode, at the n-th call of each kind, every fault.
+
+A point is named `mode/call/n/fault`, and its name replays it; with `call@text` only calls on
+paths with that text count. Each mode prepares a folder
+once; a point restores it, strikes a run there, and looks: at that instant at the files, after
+the next run at every cell and request, after one more at whether anything is left to do.
+"""
+
+import errno
+import shutil
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from anyio import to_thread
+
+from etl.sandbox.server import SandboxOptions, open_sandbox
+from tests.crash import checker
+from tests.crash.checker import Page
+from tests.crash.zygote import Ended, Fault, Run, Strike, Zygote
+from tests.exporting import TESTS, Project
+
+ROWS_A_PAGE = 8
+SESSIONS = (2, 12, 30)
+SIZES: Mapping[str, float] = {
+    "etl.lake.landing.BATCH_ROWS": 20,
+    "etl.lake.batch.ROW_GROUP_ROWS": 15,
+    "etl.run.keeping.GATHER_SECONDS": 0.0,  # a frame an answer, as at the vendor's pace
+    "etl.run.keeping.FRAME_BYTES": 1,
+    "etl.run.keeping.COMMIT_SECONDS": 0.0,
+}
+LARGER: Mapping[str, float] = {**SIZES, "etl.lake.landing.BATCH_ROWS": 1_000}
+
+FAULTS: Mapping[str, tuple[Fault, int]] = {
+    "kill": (Fault.KILL, 0),
+    "torn": (Fault.TORN, 0),
+    "eio": (Fault.ERROR, errno.EIO),
+    "full": (Fault.FULL, errno.ENOSPC),
+    "dead": (Fault.DEAD, errno.EIO),
+}
+TAKE_ROOM = frozenset({"write", "rename", "link", "make"})
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """An instant of a run in a mode, and what befalls it there."""
+
+    mode: str
+    call: str
+    nth: int
+    fault: str
+
+    def __str__(self) -> str:
+        return f"{self.mode}/{self.call}/{self.nth}/{self.fault}"
+
+    @classmethod
+    def named(cls, name: str) -> "Point":
+        """Return the point of this name."""
+        mode, _, rest = name.partition("/")
+        call, nth, fault = rest.rsplit("/", 2)
+        return cls(mode, call, int(nth), fault)
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """Where an earlier run was killed: at the n-th call on a path with `within` in it."""
+
+    call: str
+    within: str
+    nth: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """What has happened before the run that is struck: the deaths are of one run each."""
+
+    deaths: tuple[Death, ...] = ()
+    completed: bool = False
+    partition_by: str = "[test_id]"
+    sizes: Mapping[str, float] = field(default_factory=lambda: SIZES)
+    state_is_lost: bool = False
+
+
+_SECOND_COMMIT = Death("link", "/answers/", 2)  # a batch has landed, the next one lacks its commit
+
+MODES: Mapping[str, Mode] = {
+    "first": Mode(),
+    "later": Mode(completed=True),  # some sessions came and went since
+    "resume": Mode((Death("make", "/.part-"),)),  # answers in the inbox, no data file
+    "hidden": Mode((Death("rename", "/part-", 2),)),  # unfinished files of an attempt
+    "unmarked": Mode((Death("unlink", "/answers/"),)),  # a commit that the ledger does not know
+    "half-way": Mode((_SECOND_COMMIT,)),
+    "fenced": Mode((_SECOND_COMMIT, Death("unlink", "/part-"))),  # died while it mended a death
+    "upgraded": Mode((_SECOND_COMMIT,), sizes=LARGER),  # the same rows make other batches
+    "repartitioned": Mode((_SECOND_COMMIT,), partition_by="[start_month]"),
+    "lost-state": Mode((_SECOND_COMMIT,), state_is_lost=True),
+}
+
+
+def faults_of(call: str) -> list[str]:
+    """Return the faults that can befall a call."""
+    faults = ["kill", "eio", "dead"]
+    if call in TAKE_ROOM:
+        faults.append("full")
+    return [*faults, "torn"] if call == "write" else faults
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What came of a point: whether it was hit, and the requests that it cost."""
+
+    hit: bool
+    code: int
+    lost: int  # pages asked and not durable at the death
+    again: int  # durable pages that were asked again: heads and proofs
+    calls: Mapping[str, int]
+
+
+class Rig:
+    """A mode made ready: its sandbox, and the folder that every point begins with."""
+
+    def __init__(self, mode: str, zygote: Zygote, project: Project) -> None:
+        self.name = mode
+        self.mode = MODES[mode]
+        self.project = project
+        self._zygote = zygote
+        self._seen: dict[str, dict[str, Mapping[str, object]]] = {}
+        self._since_us = 0
+
+    @property
+    def _saved(self) -> Path:
+        return self.project.folder.with_name("saved")
+
+    async def prepare(self) -> None:
+        """Bring about what the mode says has happened before, and save it."""
+        await to_thread.run_sync(self._write, "[test_id]")
+        for death in self.mode.deaths:
+            call = f"{death.call}@{death.within}"
+            strike = self._strike(Point(self.name, call, death.nth, "kill"))
+            ended = await self._run(SIZES, strike)
+            assert ended.code == -9, f"{self.name} is not what it says: {ended}"
+        if self.mode.completed:
+            assert (await self._run(SIZES)).code == 0
+            self._see()
+            self._since_us = time.time_ns() // 1_000
+            self.project.sandbox.complete(TESTS[2], 4)
+            self.project.sandbox.finish_late(TESTS[2], 20)
+            self.project.sandbox.complete(TESTS[0], 1)
+            self.project.sandbox.remove(TESTS[1], 10)
+        self._see()
+        await to_thread.run_sync(self._write, self.mode.partition_by)
+        if self.mode.state_is_lost:
+            await to_thread.run_sync(shutil.rmtree, self.project.state)
+        await to_thread.run_sync(shutil.copytree, self.project.folder, self._saved)
+
+    async def calls(self) -> Mapping[str, int]:
+        """Return how many calls of each kind a run makes that is not struck."""
+        return (await self.attempt(Point(self.name, "write", 0, "kill"))).calls
+
+    async def attempt(self, point: Point) -> Tried:
+        """Strike a run at this point and let the next ones mend it; fail where they do not."""
+        await to_thread.run_sync(self._restore)
+        before = await to_thread.run_sync(self._durable)
+        ended, asked = await self._asked(self.mode.sizes, self._strike(point))
+        await to_thread.run_sync(self._come_back)
+        allowed = self._codes(point, ended)
+        found = [] if ended.code in allowed else [f"the struck run ended with {ended.code}"]
+        found += self._asked_twice(asked, before)
+        found += await to_thread.run_sync(checker.half_written, self.project.lake)
+        durable = await to_thread.run_sync(self._durable)
+        lost = (asked - durable).total()
+        mended, asked_again = await self._asked(self.mode.sizes)
+        found += [] if mended.code == 0 else [f"the next run ended with {mended.code}"]
+        found += self._asked_twice(asked_again, durable)
+        found += await to_thread.run_sync(self._wrong)
+        files = await to_thread.run_sync(self._files)
+        idle, asked_idly = await self._asked(self.mode.sizes)
+        found += [] if idle.code == 0 else [f"the run after it ended with {idle.code}"]
+        found += self._asked_twice(asked_idly, asked_idly)
+        if files != await to_thread.run_sync(self._files):
+            found.append("the run after it landed more")
+        assert not found, f"{point}: " + "; ".join(found) + "\n" + self._output()
+        again = (asked_again & durable).total()
+        return Tried(ended.struck, ended.code, lost, again, ended.calls)
+
+    def _codes(self, point: Point, ended: Ended) -> tuple[int, ...]:
+        """Return how a run that was struck there may end."""
+        if not ended.struck:
+            return (0,)
+        return (0, 5) if point.fault in ("eio", "full", "dead") else (-9,)
+
+    def _asked_twice(self, asked: Counter[Page], durable: Counter[Page]) -> list[str]:
+        """Look for pages that were asked although their answer was there.
+
+        A look begins with the head of each test, and proves one old page of each.
+        """
+        found = [f"asked {n} times: {page}" for page, n in asked.items() if n > 1]
+        for test in self.project.tests:
+            again = [query for asked_of, query in asked & durable if asked_of == test]
+            deep = [query for query in again if dict(query).get("pageNumber") != "1"]
+            if len(deep) > 1:
+                found.append(f"asked again of {test}: {again}")
+        return found
+
+    def _wrong(self) -> list[str]:
+        lake = self.project.lake
+        served = {test: list(rows.values()) for test, rows in self._seen.items()}
+        return [
+            *checker.half_written(lake),
+            *checker.disorder(lake, "nightly"),
+            *checker.wrong_cells(lake, served),
+            *checker.unproved(lake, "nightly", served.keys()),
+            *checker.leftovers(self.project.state),
+        ]
+
+    def _see(self) -> None:
+        """Note the rows served until now: what was landed once stays."""
+        for test in self.project.tests:
+            rows = {str(row["sessionId"]): row for row in self.project.sandbox.rows(test)}
+            self._seen.setdefault(test, {}).update(rows)
+
+    async def _asked(
+        self, sizes: Mapping[str, float], strike: Strike | None = None
+    ) -> tuple[Ended, Counter[Page]]:
+        requests = self.project.sandbox.requests
+        mark = len(requests)
+        ended = await self._run(sizes, strike)
+        pages: Counter[Page] = Counter()
+        for request in requests[mark:]:
+            query = {name: value for name, value in request.query.items() if name != "testId"}
+            pages[str(request.test_id), tuple(sorted(query.items()))] += 1
+        return ended, pages
+
+    async def _run(self, sizes: Mapping[str, float], strike: Strike | None = None) -> Ended:
+        return await self._zygote.run(
+            Run(
+                ["--config", str(self.project.file), "run", "--quiet"],
+                self.project.environ(),
+                strike or Strike(self._roots),
+                str(self.project.folder / "output.txt"),
+                sizes,
+            )
+        )
+
+    @property
+    def _roots(self) -> tuple[str, str]:
+        return str(self.project.lake), str(self.project.state)
+
+    def _write(self, partition_by: str) -> None:
+        self.project.write(
+            f"    lake: {{url: ./lake, partition_by: {partition_by}}}\n"
+            f"    pagination: {{rows_per_page: {ROWS_A_PAGE}}}\n"
+        )
+
+    def _strike(self, point: Point) -> Strike:
+        fault, error = FAULTS[point.fault]
+        call, _, within = point.call.partition("@")
+        return Strike(self._roots, call, point.nth, fault, error, within=within)
+
+    def _come_back(self) -> None:
+        """Do what must be done between a death and the next run: nothing."""
+
+    def _restore(self) -> None:
+        shutil.rmtree(self.project.folder)
+        shutil.copytree(self._saved, self.project.folder)
+
+    def _durable(self) -> Counter[Page]:
+        project = self.project
+        return checker.durable_pages(
+            project.lake, project.state, "nightly", since_us=self._since_us
+        )
+
+    def _files(self) -> list[Path]:
+        return sorted(self.project.lake.rglob("part-*.parquet"))
+
+    def _output(self) -> str:
+        return (self.project.folder / "output.txt").read_text()[-3000:]
+
+
+@asynccontextmanager
+async def open_rig(mode: str, zygote: Zygote, folder: Path) -> AsyncIterator[Rig]:
+    """Make a mode ready, in a folder that does not exist yet."""
+    async with open_sandbox(SandboxOptions(rate_requests=None)) as sandbox:
+        for test, size in zip(TESTS, SESSIONS, strict=False):
+            sandbox.set_sessions(test, size)
+        await to_thread.run_sync(lambda: (folder / "project").mkdir(parents=True))
+        rig = Rig(mode, zygote, Project(folder / "project", sandbox, TESTS[: len(SESSIONS)]))
+        await rig.prepare()
+        yield rig
