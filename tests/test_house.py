@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pyarrow as pa
@@ -21,6 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
+from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "etl").rglob("*.py"))
@@ -42,8 +45,11 @@ def test_make_lists_its_targets():
     answer = subprocess.run(
         ["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    listed = re.findall(r"make (\w+)", answer.stdout)
+    listed = re.findall(r"make ([a-z-]+)", answer.stdout)
     assert {"help", "run", "test", "check", "bench", "soak", "lock", "clean"} <= set(listed)
+    text = (ROOT / "Makefile").read_text()
+    targets = re.search(r"\.PHONY: (.*)", text)
+    assert targets is not None and sorted(targets[1].split()) == sorted(listed)
 
 
 # The locks.
@@ -67,7 +73,7 @@ def required(group: str) -> Iterator[Requirement]:
 def test_the_locks_hold_what_pyproject_asks_for():
     extras = PROJECT["project"]["optional-dependencies"].values()
     run = [*PROJECT["project"]["dependencies"], *(name for extra in extras for name in extra)]
-    groups = {group: required(group) for group in ("build", "lock", "dev")}
+    groups = {group: required(group) for group in ("build", "lock", "dev", "audit")}
     asked = {"run": map(Requirement, run), **groups}
     stale = [
         f"{lock}: {requirement}"
@@ -82,7 +88,22 @@ def test_the_locks_agree():
     assert locked("run").items() | locked("build").items() <= locked("dev").items()
 
 
-@pytest.mark.parametrize("lock", ["build", "run", "dev", "lock"])
+def test_the_lowest_versions_are_those_that_pyproject_promises():
+    """So `make test-lowest` tries the promise; a bound without a release is no bound."""
+    extras = PROJECT["project"]["optional-dependencies"].values()
+    run = [*PROJECT["project"]["dependencies"], *(name for extra in extras for name in extra)]
+    lowest = {
+        name: next(iter(Requirement(text).specifier)).version
+        for text in run
+        if (name := canonicalize_name(Requirement(text).name))
+    }
+    tried = locked("lowest")
+    assert {
+        name for name, version in lowest.items() if Version(tried[name]) != Version(version)
+    } == set()
+
+
+@pytest.mark.parametrize("lock", ["build", "run", "dev", "lock", "lowest", "audit"])
 def test_every_locked_version_has_hashes_and_none_an_address(lock):
     text = (ROOT / ".requirements" / f"{lock}.txt").read_text()
     assert "://" not in text
@@ -95,7 +116,66 @@ def test_every_locked_version_has_hashes_and_none_an_address(lock):
     assert not unhashed
 
 
+# The workflows.
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+@pytest.fixture(params=WORKFLOWS, ids=lambda path: path.stem)
+def workflow(request) -> Any:
+    return YAML(typ="safe").load(request.param.read_text())
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_every_action_is_pinned_by_commit_and_says_which_version_that_is(path):
+    text = path.read_text()
+    used = re.findall(r"uses:.*", text)
+    pinned = re.findall(r"uses: [\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", text)
+    assert used == pinned and used
+    versions = {pin.partition("@")[0]: pin for pin in pinned}
+    assert set(pinned) == set(versions.values()), "one action, one version"
+
+
+def test_a_workflow_may_nothing_and_each_job_only_what_it_names(workflow):
+    assert workflow["permissions"] == {}
+    for name, job in workflow["jobs"].items():
+        assert job["permissions"] in ({"contents": "read"}, {"id-token": "write"}), name
+        assert ("environment" in job) == ("id-token" in job["permissions"]), name
+
+
+def test_no_job_runs_for_ever_and_none_leaves_credentials_in_its_checkout(workflow):
+    for job in workflow["jobs"].values():
+        assert job["timeout-minutes"] <= 90
+        for step in job["steps"]:
+            if step.get("uses", "").startswith("actions/checkout@"):
+                assert step["with"]["persist-credentials"] is False
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_no_workflow_knows_a_secret_and_no_script_what_others_wrote(path):
+    text = path.read_text()
+    assert "secrets." not in text and "password" not in text and " token:" not in text
+    scripts = re.findall(r"- run:(.*)|run: (.*)", text)
+    assert not [script for script in scripts if "${{" in "".join(script)], "pass it in env"
+
+
+def test_the_workflows_run_what_every_change_must_pass_on_all_systems():
+    ci = YAML(typ="safe").load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    matrix = ci["jobs"]["test"]["strategy"]["matrix"]
+    assert {"run": ".ci/run"} in ci["jobs"]["test"]["steps"]
+    assert {system.partition("-")[0] for system in matrix["os"]} == {"ubuntu", "macos"}
+    named = [line.rpartition(" ")[2] for line in PROJECT["project"]["classifiers"]]
+    assert matrix["python"] == [version for version in named if re.fullmatch(r"3\.\d+", version)]
+
+
 # The code.
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_line_that_no_test_need_reach_says_why(module):
+    excluded = re.findall(r"# pragma: no (?:cover|branch).*", module.read_text())
+    unexplained = [line for line in excluded if not re.search(r"no (cover|branch) - \w+ \w+", line)]
+    assert not unexplained
 
 
 def test_the_root_imports_nothing():
