@@ -83,6 +83,27 @@ def ask_from(dialect: Dialect, last_start: int) -> PageAsk | None:
     return PageAsk(Style.PAGE, rows, start, start // rows + (dialect.first_page or 0))
 
 
+def rows_in_reach(dialect: Dialect) -> int:
+    """Return how many of a listing's rows, from its head, the API's pages can show."""
+    if dialect.style is Style.OFFSET:
+        return REACH_OFFSET + dialect.rows
+    rows, page = _furthest_page(REACH_OFFSET, dialect.rows)
+    return rows * (page + 1)
+
+
+def ask_holding(dialect: Dialect, row: int) -> PageAsk:
+    """Return the ask for a page that holds `row`, which must be one of `rows_in_reach`."""
+    rows, start = dialect.rows, row // dialect.rows * dialect.rows
+    if dialect.style is Style.OFFSET:
+        return PageAsk(Style.OFFSET, rows, min(start, REACH_OFFSET))
+    if dialect.first_page is None:
+        return head_ask(dialect)
+    if start > REACH_OFFSET:
+        rows, page = _furthest_page(REACH_OFFSET, dialect.rows)
+        start = rows * page
+    return PageAsk(Style.PAGE, rows, start, start // rows + dialect.first_page)
+
+
 @lru_cache(maxsize=4096)
 def _furthest_page(last_start: int, cap: int) -> tuple[int, int]:
     """Return (rows, page from 0) of the page at or before `last_start` that ends furthest."""

@@ -13,7 +13,7 @@ fresh rows, then the known rows behind the last fresh one, if that explains the 
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from etl.paging.dialect import Dialect, ask_from, head_ask, position
+from etl.paging.dialect import Dialect, ask_from, ask_holding, head_ask, position, rows_in_reach
 from etl.paging.values import Listing, Outcome, PageAsk, PageView, Verdict
 
 MOST_PASSES: Final = 3
@@ -97,7 +97,7 @@ def wanted(sweep: Sweep, dialect: Dialect, most: int) -> tuple[PageAsk, ...]:
     if sweep.verdict is not None:
         return ()
     if sweep.proof_of is not None:
-        return (_page_with(dialect, sweep.proof_of),)
+        return (ask_holding(dialect, sweep.proof_of),)
     if not sweep.fresh:
         return (head_ask(dialect),)
     asks: list[PageAsk] = []
@@ -129,8 +129,6 @@ def read(sweep: Sweep, dialect: Dialect, ask: PageAsk, view: PageView) -> Sweep:
         return _stray(sweep)
     page = _without_repeats(view.ids)
     meets_at = _meets_at(sweep.fresh, page, start)
-    if meets_at is None and follows and set(sweep.fresh).isdisjoint(page):
-        meets_at = behind
     if meets_at is None:
         return _next_pass(replace(sweep, total=view.total), whole=False)
     return _decided(_grown(sweep, page, meets_at, view), dialect, view)
@@ -179,7 +177,7 @@ def _grown(sweep: Sweep, page: tuple[int, ...], meets_at: int, view: PageView) -
 def _decided(sweep: Sweep, dialect: Dialect, view: PageView) -> Sweep:
     """Decide after a page that connects: verified, joined, at the end, or read on."""
     if sweep.fresh and _may_join(sweep):
-        sweep = _joined(sweep)
+        sweep = _joined(sweep, dialect)
     if sweep.verdict is not None or sweep.proof_of is not None or (not sweep.fresh and view.ids):
         return sweep
     short = view.limit is None or len(view.ids) < view.limit
@@ -193,7 +191,7 @@ def _decided(sweep: Sweep, dialect: Dialect, view: PageView) -> Sweep:
     return _ended(sweep, dialect) if at_end else sweep
 
 
-def _joined(sweep: Sweep) -> Sweep:
+def _joined(sweep: Sweep, dialect: Dialect) -> Sweep:
     """Join the fresh rows with those known before, if they meet and the total is explained."""
     known = sweep.known
     try:
@@ -210,7 +208,7 @@ def _joined(sweep: Sweep) -> Sweep:
     if not sweep.steady:
         return _next_pass(joined, whole=True)
     if sweep.total == len(ids) == len(set(ids)):
-        return _verified(joined)
+        return _verified(joined, dialect)
     if known.doubt is not None and (sweep.total, ids) == (known.total, known.ids):
         return _closed(joined, known.doubt)
     return sweep
@@ -235,7 +233,7 @@ def _ended(sweep: Sweep, dialect: Dialect) -> Sweep:
         if len(sweep.fresh) != sweep.total:
             return _closed(sweep, Outcome.TRUNCATED)
     if len(sweep.fresh) == sweep.total == len(set(sweep.fresh)):
-        return _verified(sweep)
+        return _verified(sweep, dialect)
     end = (sweep.fresh, sweep.total)
     if sweep.previous_end == end:
         return _closed(sweep, Outcome.DISAGREES)
@@ -253,10 +251,10 @@ def _with_rows_out_of_reach(sweep: Sweep) -> Sweep:
     )
 
 
-def _verified(sweep: Sweep) -> Sweep:
-    """Close as verified, or ask first for the page proved longest ago."""
+def _verified(sweep: Sweep, dialect: Dialect) -> Sweep:
+    """Close as verified, or ask first for the page proved longest ago of those in reach."""
     closed = _closed(sweep, Outcome.VERIFIED)
-    proved_at = closed.known.proved_at_us
+    proved_at = closed.known.proved_at_us[: rows_in_reach(dialect)]
     oldest = min(proved_at, default=sweep.began_at_us)
     if not sweep.audit or oldest >= sweep.began_at_us:
         return closed
@@ -313,13 +311,6 @@ def _stray(sweep: Sweep) -> Sweep:
     if sweep.stray_pages + 1 < _MOST_STRAY_PAGES:
         return replace(sweep, stray_pages=sweep.stray_pages + 1)
     return _given_up(sweep, sweep.listing, Outcome.NOT_UNDERSTOOD)
-
-
-def _page_with(dialect: Dialect, row: int) -> PageAsk:
-    """Return the ask for the aligned page that holds `row`."""
-    start = row // dialect.rows * dialect.rows
-    ask = ask_from(dialect, start)
-    return ask if ask is not None else head_ask(dialect)
 
 
 def _proved_again(sweep: Sweep, start: int | None, view: PageView) -> Sweep:
