@@ -28,7 +28,7 @@ def main(given: list[str] | None = None) -> int:
     asked = parser.parse_args(given)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     packages = read_lock(LOCKS / "run.txt")
-    licences = {package.name: licence_of(package.name) for package in packages}
+    licences = {package.name: licence_of(package) for package in packages}
 
     everything = sorted(
         {package for lock in AUDITED for package in read_lock(LOCKS / f"{lock}.txt")}

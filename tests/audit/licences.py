@@ -4,6 +4,8 @@ import re
 from collections.abc import Container, Iterator
 from importlib.metadata import PackageNotFoundError, metadata
 
+from tests.audit.locks import Locked
+
 _SPELLED = {
     "Apache 2.0": "Apache-2.0",
     "Apache Software License": "Apache-2.0",
@@ -13,14 +15,18 @@ _SPELLED = {
 """How packages without a License-Expression (PEP 639) name what SPDX has an id for."""
 
 
-def licence_of(name: str) -> str | None:
-    """Return a package's licence as an SPDX expression, or as it is named; None if not installed.
+def licence_of(package: Locked) -> str | None:
+    """Return a package's licence as an SPDX expression, or as it names it.
+
+    None if the locked version is not installed here: another one may have another licence.
 
     Several classifiers might mean all of them or a choice: all is the careful reading.
     """
     try:
-        told = metadata(name)
+        told = metadata(package.name)
     except PackageNotFoundError:
+        return None
+    if told["Version"] != package.version:
         return None
     if "License-Expression" in told:
         return told["License-Expression"]
