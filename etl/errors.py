@@ -1,6 +1,8 @@
 """Every error a user can meet: what happened, where, what to do, and the exit code."""
 
-from typing import ClassVar
+import errno
+import os
+from typing import ClassVar, Final
 
 
 class EtlError(Exception):
@@ -83,3 +85,23 @@ class AlreadyRunning(EtlError):
     """Another run of the same pipeline holds the lock, or was faster to commit."""
 
     exit_code = 75
+
+
+_DISK_ADVICE: Final = {
+    errno.ENOSPC: "The disk is full: free some space and run again; nothing that landed is lost.",
+    errno.EDQUOT: "The quota is used up: free some space and run again; nothing is lost.",
+    errno.EROFS: "The disk is mounted read-only: mount it read-write and run again.",
+    errno.EACCES: "Check that this user may write there.",
+    errno.EPERM: "Check that this user may write there, and that the file system has hard links.",
+    errno.EOPNOTSUPP: "The lake needs a file system with hard links.",
+}
+
+
+def disk_reason(error: OSError) -> str:
+    """Return what the system says of an error, in its own words."""
+    return os.strerror(error.errno) if error.errno else str(error)
+
+
+def disk_advice(error: OSError) -> str:
+    """Return what to do about an error of a disk."""
+    return _DISK_ADVICE.get(error.errno or 0, "Check the disk and run again.")

@@ -1,15 +1,23 @@
-"""Disks, and people who work on them: what is lost is asked again, what is there counts once."""
+"""What else disks and people do; what ends in words for the user is in `tests/faults/disks.py`."""
 
 import shutil
-from collections.abc import Iterator
+import sqlite3
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
+import anyio
 import pytest
 from blockbuster import BlockBuster
 
 from etl.lake.commits import read_names
-from tests.exporting import Project, open_project
+from etl.plan import Asked
+from etl.sandbox.server import SandboxOptions
+from tests.exporting import open_project
+from tests.faults.disks import comes_right, data_files, ledger, settled
+from tests.test_crash import asked, run_process
 
+SLOW = SandboxOptions(rate_requests=None, latency_ms=100)
 FLAT = "    lake: {url: ./lake, partition_by: []}\n"
 
 
@@ -19,110 +27,29 @@ def _files_may_be_touched(blockbuster: BlockBuster) -> None:
     blockbuster.deactivate()
 
 
-def parts(project: Project) -> Iterator[Path]:
-    """Yield the data files of the lake."""
-    yield from sorted((project.lake / "sessions").rglob("*.parquet"))
-
-
-def notes_of(report: object) -> str:
-    """Return what a run has noted of its first pipeline."""
-    return "\n".join(report.pipelines[0].notes)  # type: ignore[attr-defined]
-
-
-async def quiet(project: Project) -> None:
-    """Assert that lake and ledger agree: a run notes nothing and asks no more than when idle."""
-    idle = await project.export()
-    assert notes_of(idle) == ""
-    assert idle.pipelines[0].rows["sessions"] == 0
-    shutil.rmtree(project.state)
-    fresh = await project.export()
-    assert "commits that the state did not know were adopted" in notes_of(fresh)
-    assert len(fresh.pipelines[0].notes) == 1
-    assert fresh.requests.total == idle.requests.total
-    await project.exact()
-
-
-# Files of the lake that somebody touched. The one that is gone is mended for good: the lake's
-# own record says so, and a machine without state has nothing left to mend.
-
-
-async def test_a_file_that_is_gone_is_mended_for_good(tmp_path: Path):
-    async with open_project(tmp_path, 501, 40) as project:
-        await project.export()
-        next(parts(project)).unlink()
-        report = await project.export()
-        assert "501 rows" in notes_of(report)
-        await quiet(project)
-
-
-async def test_a_file_moved_to_another_folder_counts_there_and_costs_no_row(tmp_path: Path):
-    async with open_project(tmp_path, 501, 40) as project:
-        await project.export()
-        part = next(parts(project))
-        moved = part.parent / "kept" / part.name
-        moved.parent.mkdir()
-        part.rename(moved)
-        report = await project.export()
-        assert report.pipelines[0].rows["sessions"] == 0
-        assert moved.name in notes_of(report)
-        await quiet(project)
-        moved.unlink()
-        await project.export()
-        await quiet(project)
-
-
 async def test_a_file_that_is_moved_back_counts_again(tmp_path: Path):
     async with open_project(tmp_path, 501, extra=FLAT) as project:
         await project.export()
-        part = next(parts(project))
+        part = data_files(project)[0]
         compacted = part.with_name("part-compacted.parquet")
         part.rename(compacted)
         await project.export()
         compacted.rename(part)
         assert (await project.export()).pipelines[0].rows["sessions"] == 0
-        await quiet(project)
+        await settled(project)
         assert part.exists()
-
-
-async def test_a_copy_of_a_file_is_told_at_every_run_and_left_alone(tmp_path: Path):
-    async with open_project(tmp_path, 501, 40) as project:
-        await project.export()
-        part, other = parts(project)
-        copy = other.parent / part.name
-        shutil.copy(part, copy)
-        for _ in range(2):
-            report = await project.export()
-            assert report.pipelines[0].rows["sessions"] == 0
-            assert "Readers see its rows twice" in notes_of(report)
-            assert copy.exists()
-        copy.unlink()
-        await quiet(project)
 
 
 async def test_a_file_that_lost_the_race_for_its_number_stops_no_run(tmp_path: Path):
     async with open_project(tmp_path, 501) as project:
         await project.export()
-        part = next(parts(project))
+        part = data_files(project)[0]
         stray = part.with_name("part-nightly-00000001-0badcafe-0.parquet")
         shutil.copy(part, stray)
         report = await project.export()
-        assert "of no commit was moved aside" in notes_of(report)
+        assert "of no commit was moved aside" in report.pipelines[0].notes[0]
         assert not stray.exists()
-        await quiet(project)
-
-
-async def test_a_hole_in_the_record_is_said_before_any_request(tmp_path: Path):
-    async with open_project(tmp_path, 501) as project:
-        await project.export()
-        await project.export()
-        commits = sorted((project.lake / "_etl" / "answers" / "pipeline=nightly").iterdir())
-        assert len(commits) == 2
-        asked = len(project.sandbox.requests)
-        commits[0].unlink()
-        ended = await project.ended()
-        assert ended.exit_code == 5
-        assert "Commit 1 of the lake is missing" in ended.said
-        assert len(project.sandbox.requests) == asked
+        await settled(project)
 
 
 async def test_a_commit_under_another_number_is_refused(tmp_path: Path):
@@ -135,22 +62,6 @@ async def test_a_commit_under_another_number_is_refused(tmp_path: Path):
         assert "A commit says that it is number 1" in ended.said
 
 
-async def test_a_partition_behind_a_link_is_refused_before_any_request(tmp_path: Path):
-    async with open_project(tmp_path, 40) as project:
-        await project.export()
-        asked = len(project.sandbox.requests)
-        for linked in (next(parts(project)).parent, project.lake / "sessions"):
-            linked.rename(tmp_path / "elsewhere")
-            linked.symlink_to(tmp_path / "elsewhere")
-            ended = await project.ended()
-            assert ended.exit_code == 5
-            assert "is a symbolic link" in ended.said
-            linked.unlink()
-            (tmp_path / "elsewhere").rename(linked)
-        assert len(project.sandbox.requests) == asked
-        await quiet(project)
-
-
 async def test_each_commit_names_its_files_with_the_hash_of_their_bytes(tmp_path: Path):
     async with open_project(tmp_path, 501) as project:
         await project.export()
@@ -158,3 +69,57 @@ async def test_each_commit_names_its_files_with_the_hash_of_their_bytes(tmp_path
         (file,) = read_names(commit, "nightly").files
         assert file.bytes == (project.lake / file.path).stat().st_size
         assert file.xxh3 is not None and len(file.xxh3) == 16
+
+
+# Backups that do not fit together.
+
+
+async def test_a_ledger_copied_without_its_wal_costs_only_what_had_not_landed(tmp_path: Path):
+    async with open_project(tmp_path, 3_000, options=SLOW) as project:
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(run_process, project, kill_after=5.0))
+            await asked(project, 4)
+            group.cancel_scope.cancel()
+        wal = ledger(project).with_name("nightly.sqlite-wal")
+        assert wal.stat().st_size > 0
+        wal.unlink()
+        await comes_right(project)
+        await settled(project)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "more"),
+    [pytest.param((501, 40), 2_000, id="within values"), pytest.param((400,) * 5, 5, id="between")],
+)
+async def test_a_ledger_restored_beside_the_wal_of_today_doubles_nothing(
+    tmp_path: Path, sizes: tuple[int, ...], more: int
+):
+    async with open_project(tmp_path, *sizes) as project:
+        await project.export()
+        shutil.copy(ledger(project), tmp_path / "week")
+        for test in project.tests[1:]:
+            project.sandbox.complete(test, more)
+        await project.export()
+        project.sandbox.complete(project.tests[0], 3)
+        with closing(sqlite3.connect(ledger(project))) as reader:
+            reader.execute("BEGIN")  # so that no checkpoint empties the log at the end
+            reader.execute("SELECT count(*) FROM records").fetchone()
+            await project.export(asked=Asked(tests=project.tests[:1]))
+            shutil.copy(ledger(project).with_name("nightly.sqlite-wal"), tmp_path / "wal")
+        shutil.copy(tmp_path / "week", ledger(project))
+        shutil.copy(tmp_path / "wal", ledger(project).with_name("nightly.sqlite-wal"))
+        assert "set aside" in (await project.export()).pipelines[0].notes[0]
+        await project.exact()
+
+
+async def test_a_lake_restored_from_last_week_asks_what_it_lost(tmp_path: Path):
+    async with open_project(tmp_path, 501, 40) as project:
+        await project.export()
+        shutil.copytree(project.lake, tmp_path / "week")
+        project.sandbox.complete(project.tests[1], 3)
+        await project.export()
+        shutil.rmtree(project.lake)
+        (tmp_path / "week").rename(project.lake)
+        assert (await project.export()).pipelines[0].rows["sessions"] == 3
+        await project.exact()
+        await settled(project)

@@ -16,6 +16,7 @@ from anyio import to_thread
 from rich.console import Console
 
 from etl.cli.durations import seconds_of
+from etl.cli.output import say
 from etl.cli.settings import load_config
 from etl.config.load import SandboxCredentials
 from etl.pacing.clock import SystemClock
@@ -77,6 +78,8 @@ async def _run(
         export = Export(ordered, limits, world, progress)
         with _shown(progress, flags):
             report = await export.run()
+        if export.not_kept is not None:
+            say(f"etl: {export.not_kept}")
         codes = [export.signalled] if export.signalled else export.exit_codes()
         return report, codes
 

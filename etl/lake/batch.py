@@ -13,7 +13,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from etl.errors import LakeError
+from etl.errors import LakeError, disk_advice, disk_reason
 from etl.lake.local import LocalLake
 from etl.lake.names import data_name
 from etl.lake.partitions import Layout
@@ -152,9 +152,9 @@ class Batch:
 
 
 def _not_written(part: _Part, error: Exception) -> LakeError:
-    reason = getattr(error, "strerror", None) or str(error).split(". ")[0]
+    disk = error if isinstance(error, OSError) else OSError(str(error).split(". ")[0])
     return LakeError(
-        f"A data file could not be written: {reason}.",
+        f"A data file could not be written: {disk_reason(disk)}.",
         where=part.path,
-        advice="Check the disk's space and health and run again: what was fetched is kept.",
+        advice=f"{disk_advice(disk)} What was fetched is kept.",
     )

@@ -4,7 +4,6 @@ Whoever reads while we write sees a file whole or not at all. The order is: writ
 hidden names, sync the files side by side, rename them, sync the folders, commit.
 """
 
-import errno
 import json
 import os
 import secrets
@@ -17,7 +16,7 @@ from typing import Final
 
 import xxhash
 
-from etl.errors import LakeError
+from etl.errors import LakeError, disk_advice, disk_reason
 from etl.lake.names import commit_name, hidden_name, read_commit_name
 from etl.ledger.locks import held
 
@@ -35,6 +34,20 @@ class LocalLake:
     def __init__(self, root: Path) -> None:
         """Name the lake's folder; nothing is read or made yet."""
         self.root = root
+        self._bound: str | None = None
+
+    def bind(self, identity: str) -> None:
+        """Say which lake this is to be: from now on nothing is written into another one."""
+        self._bound = identity
+
+    def _refuse_another(self) -> None:
+        """Raise LakeError if the lake has gone, or another one has taken its place."""
+        if self._bound is not None and self.identity() != self._bound:
+            raise LakeError(
+                "The lake has gone, or another one is in its place.",
+                where=str(self.root),
+                advice="If a disk was unmounted, mount it and run again: what was fetched is kept.",
+            )
 
     @contextmanager
     def locked(self, pipeline: str) -> Iterator[None]:
@@ -107,6 +120,7 @@ class LocalLake:
 
     def unfinished(self, path: str) -> Path:
         """Make the folders of a new data file and return its hidden place."""
+        self._refuse_another()
         self.refuse_links(path)
         final = self.root / path
         with _disk_errors(self.root):
@@ -127,6 +141,7 @@ class LocalLake:
 
     def publish(self, paths: Collection[str]) -> None:
         """Give data files their final names, durably and all together."""
+        self._refuse_another()
         hidden = {path: self._hidden(path) for path in paths}
         with _disk_errors(self.root), ThreadPoolExecutor(_SYNCS_AT_ONCE) as pool:
             mode = self._mode(0o666)
@@ -139,6 +154,7 @@ class LocalLake:
 
     def commit(self, pipeline: str, batch: int, content: bytes | memoryview) -> bool:
         """Create a commit, durably; return False if another writer already has."""
+        self._refuse_another()
         with _disk_errors(self.root):
             folder = self._commits_folder(pipeline)
             made = not folder.is_dir()
@@ -274,16 +290,6 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-_ADVICE: Final = {
-    errno.ENOSPC: "The disk is full: free some space and run again; nothing that landed is lost.",
-    errno.EDQUOT: "The quota is used up: free some space and run again; nothing is lost.",
-    errno.EROFS: "The disk is mounted read-only: mount it read-write and run again.",
-    errno.EACCES: "Check that this user may write there.",
-    errno.EPERM: "Check that this user may write there, and that the file system has hard links.",
-    errno.EOPNOTSUPP: "The lake needs a file system with hard links.",
-}
-
-
 @contextmanager
 def _disk_errors(root: Path) -> Iterator[None]:
     """Turn the system's errors into ours, in one place."""
@@ -291,7 +297,7 @@ def _disk_errors(root: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise LakeError(
-            f"The lake could not be written or read: {error.strerror or error}.",
+            f"The lake could not be written or read: {disk_reason(error)}.",
             where=str(error.filename or root),
-            advice=_ADVICE.get(error.errno or 0, "Check the disk and run again."),
+            advice=disk_advice(error),
         ) from error

@@ -101,6 +101,7 @@ def bind(lake: LocalLake, ledger: Ledger, files: Collection[str]) -> None:
         found = lake.found()
     if known != found:
         ledger.keep_note(LAKE_ID, found)
+    lake.bind(found)
 
 
 def _adopt(

@@ -1,5 +1,6 @@
 """Owns the SQLite file of a pipeline: work, inbox, records, files; keys and bytes, no table.
 
-`records` is what is known of a test and how it is packed, `frames` how answers are,
-`locks` keeps two processes apart, `schema` migrates the file and `store` is the ledger.
+`records` is what is known of a test and how it is packed, `frames` how answers are, `blobs`
+finds out what a disk has altered and `damage` moves such a file away, `locks` keeps two
+processes apart, `schema` migrates the file and `store` is the ledger.
 """

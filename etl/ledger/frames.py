@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import msgspec
-import pyarrow as pa
 
 from etl.client.values import Answer
+from etl.ledger.blobs import seal, unseal
 
 Identity = tuple[str, str | None, str | None, str | None, int]
 """What tells one answer from every other: endpoint, keys and the moment it came."""
@@ -37,7 +37,7 @@ def identity(answer: Answer) -> Identity:
 
 
 def pack_frame(answers: Sequence[Answer]) -> tuple[bytes, int, bytes]:
-    """Return the answers' heads, the length of their bodies, and these compressed."""
+    """Return the answers' heads, the length of their bodies, and these sealed."""
     heads = [
         _Head(
             answer.endpoint,
@@ -51,12 +51,16 @@ def pack_frame(answers: Sequence[Answer]) -> tuple[bytes, int, bytes]:
         for answer in answers
     ]
     bodies = b"".join(answer.body for answer in answers)
-    return _encode(heads), len(bodies), pa.Codec("zstd", 1).compress(bodies, asbytes=True)
+    packed = _encode(heads)
+    return packed, len(bodies), seal(bodies, beside=packed)
 
 
-def unpack_frame(heads: bytes, length: int, compressed: bytes) -> list[Answer]:
-    """Return the answers of a frame, in the order in which they were kept."""
-    bodies: bytes = pa.Codec("zstd").decompress(compressed, length, asbytes=True)
+def unpack_frame(heads: bytes, length: int, sealed: bytes) -> list[Answer]:
+    """Return the answers of a frame, in the order in which they were kept.
+
+    Raises DamagedError if they are not what was packed.
+    """
+    bodies = unseal(length, sealed, beside=heads)
     answers = []
     start = 0
     for head in _decode(heads):

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from etl.errors import AlreadyRunning, StateError
+from etl.errors import AlreadyRunning, StateError, disk_advice, disk_reason
 
 
 @contextmanager
@@ -20,18 +20,18 @@ def held(path: Path, what: str) -> Iterator[None]:
     since when; StateError if the file cannot be written. The file stays behind: it is
     the lock on it that counts, so a dead process or a reused pid holds nothing.
     """
-    with _errors(path):
+    with _disk_errors(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AlreadyRunning(
-                f"Another run holds {what}: {_holder(descriptor)}.",
-                where=str(path),
-                advice="Wait for it to end, or pass --wait-for-lock 10m.",
-            ) from None
-        with _errors(path):
+        with _disk_errors(path):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise AlreadyRunning(
+                    f"Another run holds {what}: {_holder(descriptor)}.",
+                    where=str(path),
+                    advice="Wait for it to end, or pass --wait-for-lock 10m.",
+                ) from None
             _sign(descriptor)
         yield
     finally:
@@ -39,15 +39,14 @@ def held(path: Path, what: str) -> Iterator[None]:
 
 
 @contextmanager
-def _errors(path: Path) -> Iterator[None]:
+def _disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise StateError(
-            f"The lock file cannot be written: {error.strerror}.",
+            f"The lock file cannot be written: {disk_reason(error)}.",
             where=str(path),
-            advice="Check who owns the folder and whether the disk is healthy, not full, and "
-            "mounted read-write.",
+            advice=disk_advice(error),
         ) from error
 
 

@@ -6,9 +6,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-
 from etl.errors import StateError
+from etl.ledger.blobs import unseal
+from etl.ledger.damage import DamagedError
 from etl.ledger.records import unpack
 from etl.ledger.schema import VERSION
 from etl.paging.values import Listing
@@ -67,7 +67,7 @@ def _reading(state_dir: Path, pipeline: str) -> Iterator[sqlite3.Connection | No
                     advice="Use that version.",
                 )
             yield database
-    except sqlite3.Error as error:
+    except (sqlite3.Error, DamagedError) as error:
         raise StateError(
             f"The ledger cannot be read: {error}.",
             where=str(path),
@@ -106,7 +106,7 @@ def read_listings(state_dir: Path, pipeline: str) -> dict[str, Listing]:
 
 
 def _listing(length: int, record: bytes) -> Listing:
-    return unpack(pa.Codec("zstd").decompress(record, length, asbytes=True)).listing
+    return unpack(unseal(length, record)).listing
 
 
 def _test_status(

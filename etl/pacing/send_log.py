@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from etl.errors import StateError
+from etl.errors import StateError, disk_advice, disk_reason
 
 CAPACITY: Final = 131_072
 """Entries that the ring holds: more than the largest limit that a connection may have."""
@@ -127,23 +127,30 @@ def open_send_log(state_dir: Path, credentials: str) -> Iterator[SendLog]:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            if os.fstat(descriptor).st_size < size:
-                os.ftruncate(descriptor, size)
+            _allocate(descriptor, size)
             file = mmap.mmap(descriptor, size)
         except BaseException:
             os.close(descriptor)
             raise
     except OSError as error:
         raise StateError(
-            f"The record of sends cannot be opened: {error.strerror}.",
+            f"The record of sends cannot be opened: {disk_reason(error)}.",
             where=str(path),
-            advice="Check that this user may write the state directory.",
+            advice=disk_advice(error),
         ) from error
     try:
         yield SendLog(file, descriptor, _boot_id())
     finally:
         file.close()
         os.close(descriptor)
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    """Give a file its size, with room on the disk: a hole would end the process by SIGBUS."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    elif os.fstat(descriptor).st_size < size:  # macOS
+        os.ftruncate(descriptor, size)
 
 
 def _boot_id() -> bytes:

@@ -14,7 +14,7 @@ import msgspec
 from anyio import CancelScope, create_task_group, open_signal_receiver, to_thread
 
 from etl.client.http import Client, open_client
-from etl.errors import AlreadyRunning, EtlError, StateError
+from etl.errors import AlreadyRunning, EtlError, StateError, disk_advice, disk_reason
 from etl.ledger.store import Ended, make_state_dir
 from etl.plan import Order
 from etl.report.progress import LOOK_EVERY_SECONDS, Progress
@@ -52,6 +52,7 @@ class Export:
     ) -> None:
         """Make a run; nothing is opened yet."""
         self.signalled: int | None = None
+        self.not_kept: StateError | None = None
         self._orders = orders
         self._limits = limits
         self._world = world
@@ -75,13 +76,17 @@ class Export:
             for order in self._orders[len(self._reports) :]:
                 self._reports.append(self._pipeline_report(order, _not_begun(), None))
             report = self._report(started_at, self._world.clock.monotonic() - began_at)
-        await to_thread.run_sync(keep_last_run, self._orders[0].state_dir, report)
+        try:
+            await to_thread.run_sync(keep_last_run, self._orders[0].state_dir, report)
+        except StateError as error:
+            self.not_kept = error
         self._progress.events("run_finished", run_id=report.run_id, status=report.status.value)
         return report
 
     def exit_codes(self) -> list[int]:
-        """Return the exit code that each pipeline calls for."""
-        return [report.exit_code for report in self._reports]
+        """Return the exit code that each pipeline calls for, and the report that was not kept."""
+        codes = [report.exit_code for report in self._reports]
+        return codes if self.not_kept is None else [*codes, self.not_kept.exit_code]
 
     @asynccontextmanager
     async def _watched(self) -> AsyncIterator[None]:
@@ -270,7 +275,9 @@ def keep_last_run(state_dir: Path, report: RunReport) -> None:
             (state_dir / ".last_run.json").rename(state_dir / "last_run.json")
     except OSError as error:
         raise StateError(
-            f"The report of the run could not be kept: {error.strerror}.", where=str(state_dir)
+            f"The report of the run could not be kept: {disk_reason(error)}.",
+            where=str(state_dir),
+            advice=disk_advice(error),
         ) from error
 
 
