@@ -3,7 +3,6 @@
 import shutil
 import sqlite3
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 
 import anyio
@@ -77,9 +76,9 @@ async def test_each_commit_names_its_files_with_the_hash_of_their_bytes(tmp_path
 async def test_a_ledger_copied_without_its_wal_costs_only_what_had_not_landed(tmp_path: Path):
     async with open_project(tmp_path, 3_000, options=SLOW) as project:
         async with anyio.create_task_group() as group:
-            group.start_soon(partial(run_process, project, kill_after=5.0))
+            group.start_soon(run_process, project)
             await asked(project, 4)
-            group.cancel_scope.cancel()
+            group.cancel_scope.cancel()  # which kills the process
         wal = ledger(project).with_name("nightly.sqlite-wal")
         assert wal.stat().st_size > 0
         wal.unlink()
