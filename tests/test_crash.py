@@ -16,7 +16,8 @@ from anyio import open_process, to_thread
 from blockbuster import BlockBuster
 
 from etl.sandbox.server import SandboxOptions, open_sandbox
-from tests.crash.matrix import MODES, Point, faults_of, open_rig
+from tests.crash.kills import kill_again_and_again
+from tests.crash.matrix import MODES, Ground, Point, faults_of, open_rig
 from tests.crash.zygote import Zygote, lacking, open_zygote
 from tests.exporting import TESTS, Project
 
@@ -62,38 +63,6 @@ async def asked(project: Project, count: int) -> None:
     await reached.wait()
 
 
-async def kill_again_and_again(project: Project, kills: int, seed: int) -> None:
-    """Kill exports at random moments, resume each time, and check rows and requests."""
-    random = Random(seed)
-    clean = 0
-    for test in project.tests:
-        size = len(project.sandbox.session_ids(test))
-        clean += 1 if size <= 500 else 1 + -(-(size - 500) // 499)
-    killed = 0
-    while killed < kills:
-        code = await run_process(project, kill_after=random.uniform(0.25, 1.1))
-        if code == 0:
-            break
-        killed += 1
-    while (code := await run_process(project)) != 0:
-        assert code == 75, f"a resumed run ended with {code} (seed {seed})"
-    assert await to_thread.run_sync(project.landed) == project.served(), f"seed {seed}"
-    proofs = sum(len(project.sandbox.session_ids(test)) > 500 for test in project.tests)
-    heads = len(project.tests)
-    requests = len(project.sandbox.requests)
-    most = clean + killed * IN_FLIGHT + heads + proofs
-    assert requests <= most, f"{requests} requests, at most {most} are due (seed {seed})"
-
-
-@pytest.mark.timeout(120)
-async def test_kills_at_random_moments_lose_nothing_double_nothing_and_repay_little(
-    tmp_path: Path,
-):
-    sizes = [1_700, 30, 2_600, 501, 1_200, 3_000]
-    async with project_of(tmp_path, sizes, latency_ms=60) as project:
-        await kill_again_and_again(project, kills=5, seed=4)
-
-
 SHORT = [
     *[(mode, None) for mode in MODES],
     # What the whole matrix, under `make soak`, has found.
@@ -112,11 +81,20 @@ async def zygote(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Zygo
         yield opened
 
 
+@pytest.mark.timeout(120)
+async def test_kills_at_random_moments_lose_nothing_double_nothing_and_repay_little(
+    tmp_path: Path, zygote: Zygote
+):
+    sizes = [1_700, 30, 2_600, 501, 1_200, 3_000]
+    async with project_of(tmp_path, sizes, latency_ms=60) as project:
+        await kill_again_and_again(project, zygote, kills=8, within_seconds=0.6, seed=4)
+
+
 @pytest.mark.parametrize(("mode", "point"), SHORT, ids=str)
 async def test_a_death_or_disk_error_at_any_call_loses_nothing_and_repays_nothing_durable(
     tmp_path: Path, zygote: Zygote, mode: str, point: str | None
 ):
-    async with open_rig(mode, zygote, tmp_path / mode) as rig:
+    async with open_rig(mode, zygote, Ground(tmp_path / "project"), tmp_path / mode) as rig:
         if point is not None:
             assert (await rig.attempt(Point.named(point))).hit
             return

@@ -3,7 +3,8 @@
 A point is named `mode/call/n/fault`, and its name replays it; with `call@text` only calls on
 paths with that text count. Each mode prepares a folder
 once; a point restores it, strikes a run there, and looks: at that instant at the files, after
-the next run at every cell and request, after one more at whether anything is left to do.
+the next run at every cell and request and, for a quarter of the points, after one more run at
+whether anything was left to do.
 """
 
 import errno
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from etl.sandbox.server import SandboxOptions, open_sandbox
+from etl.sandbox.server import Sandbox, SandboxOptions, open_sandbox
 from tests.crash import checker
 from tests.crash.checker import Page
 from tests.crash.zygote import Ended, Fault, Run, Strike, Zygote
@@ -34,13 +35,21 @@ SIZES: Mapping[str, float] = {
 }
 LARGER: Mapping[str, float] = {**SIZES, "etl.lake.landing.BATCH_ROWS": 1_000}
 
-FAULTS: Mapping[str, tuple[Fault, int]] = {
-    "kill": (Fault.KILL, 0),
-    "torn": (Fault.TORN, 0),
-    "eio": (Fault.ERROR, errno.EIO),
-    "full": (Fault.FULL, errno.ENOSPC),
-    "dead": (Fault.DEAD, errno.EIO),
+IDLE_EVERY = 4
+LOG_FLUSH, NO_LOG_FLUSH = 1, 2  # of EXT4_IOC_SHUTDOWN
+
+FAULTS: Mapping[str, tuple[Fault, int, tuple[int, int]]] = {
+    "kill": (Fault.KILL, 0, (0, 0)),
+    "torn": (Fault.TORN, 0, (0, 0)),
+    "eio": (Fault.ERROR, errno.EIO, (0, 0)),
+    "full": (Fault.FULL, errno.ENOSPC, (0, 0)),
+    "dead": (Fault.DEAD, errno.EIO, (0, 0)),
+    # A cut keeps what was synced; of the rest nothing, or one file system's journal.
+    "cut": (Fault.CUT, 0, (NO_LOG_FLUSH, NO_LOG_FLUSH)),
+    "cut-lake-journal": (Fault.CUT, 0, (LOG_FLUSH, NO_LOG_FLUSH)),
+    "cut-state-journal": (Fault.CUT, 0, (NO_LOG_FLUSH, LOG_FLUSH)),
 }
+CUTS = ("cut", "cut-lake-journal", "cut-state-journal")
 TAKE_ROOM = frozenset({"write", "rename", "link", "make"})
 
 
@@ -119,29 +128,50 @@ class Tried:
     calls: Mapping[str, int]
 
 
+class Ground:
+    """The folder that runs work in, on the machine's own file system; all of it blocks."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def restore(self, saved: Path | None) -> None:
+        """Make the folder what was saved; empty if None."""
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        if saved is None:
+            self.folder.mkdir(parents=True)
+        else:
+            shutil.copytree(saved, self.folder)
+
+    def come_back(self) -> None:
+        """Do what the machine does between a death and the next run."""
+
+
 class Rig:
     """A mode made ready: its sandbox, and the folder that every point begins with."""
 
-    def __init__(self, mode: str, zygote: Zygote, project: Project) -> None:
+    def __init__(
+        self, mode: str, zygote: Zygote, ground: Ground, sandbox: Sandbox, saved: Path
+    ) -> None:
         self.name = mode
         self.mode = MODES[mode]
-        self.project = project
+        self.project = Project(ground.folder, sandbox, TESTS[: len(SESSIONS)])
+        self._ground = ground
+        self._saved = saved
         self._zygote = zygote
         self._seen: dict[str, dict[str, Mapping[str, object]]] = {}
         self._since_us = 0
 
-    @property
-    def _saved(self) -> Path:
-        return self.project.folder.with_name("saved")
-
     async def prepare(self) -> None:
         """Bring about what the mode says has happened before, and save it."""
+        await to_thread.run_sync(self._ground.restore, None)
         await to_thread.run_sync(self._write, "[test_id]")
         for death in self.mode.deaths:
             call = f"{death.call}@{death.within}"
             strike = self._strike(Point(self.name, call, death.nth, "kill"))
             ended = await self._run(SIZES, strike)
             assert ended.code == -9, f"{self.name} is not what it says: {ended}"
+            await to_thread.run_sync(self._ground.come_back)
         if self.mode.completed:
             assert (await self._run(SIZES)).code == 0
             self._see()
@@ -153,7 +183,7 @@ class Rig:
         self._see()
         await to_thread.run_sync(self._write, self.mode.partition_by)
         if self.mode.state_is_lost:
-            await to_thread.run_sync(shutil.rmtree, self.project.state)
+            await to_thread.run_sync(emptied, self.project.state)
         await to_thread.run_sync(shutil.copytree, self.project.folder, self._saved)
 
     async def calls(self) -> Mapping[str, int]:
@@ -162,10 +192,10 @@ class Rig:
 
     async def attempt(self, point: Point) -> Tried:
         """Strike a run at this point and let the next ones mend it; fail where they do not."""
-        await to_thread.run_sync(self._restore)
+        await to_thread.run_sync(self._ground.restore, self._saved)
         before = await to_thread.run_sync(self._durable)
         ended, asked = await self._asked(self.mode.sizes, self._strike(point))
-        await to_thread.run_sync(self._come_back)
+        await to_thread.run_sync(self._ground.come_back)
         allowed = self._codes(point, ended)
         found = [] if ended.code in allowed else [f"the struck run ended with {ended.code}"]
         found += self._asked_twice(asked, before)
@@ -176,15 +206,21 @@ class Rig:
         found += [] if mended.code == 0 else [f"the next run ended with {mended.code}"]
         found += self._asked_twice(asked_again, durable)
         found += await to_thread.run_sync(self._wrong)
-        files = await to_thread.run_sync(self._files)
-        idle, asked_idly = await self._asked(self.mode.sizes)
-        found += [] if idle.code == 0 else [f"the run after it ended with {idle.code}"]
-        found += self._asked_twice(asked_idly, asked_idly)
-        if files != await to_thread.run_sync(self._files):
-            found.append("the run after it landed more")
+        if point.nth % IDLE_EVERY == 0:
+            found += await self._left_to_do()
         assert not found, f"{point}: " + "; ".join(found) + "\n" + self._output()
         again = (asked_again & durable).total()
         return Tried(ended.struck, ended.code, lost, again, ended.calls)
+
+    async def _left_to_do(self) -> list[str]:
+        """Run once more, and look whether it does more than to look."""
+        files = await to_thread.run_sync(self._files)
+        ended, asked = await self._asked(self.mode.sizes)
+        found = [] if ended.code == 0 else [f"the run after it ended with {ended.code}"]
+        found += self._asked_twice(asked, asked)
+        if files != await to_thread.run_sync(self._files):
+            found.append("the run after it landed more")
+        return found
 
     def _codes(self, point: Point, ended: Ended) -> tuple[int, ...]:
         """Return how a run that was struck there may end."""
@@ -256,16 +292,9 @@ class Rig:
         )
 
     def _strike(self, point: Point) -> Strike:
-        fault, error = FAULTS[point.fault]
+        fault, error, flags = FAULTS[point.fault]
         call, _, within = point.call.partition("@")
-        return Strike(self._roots, call, point.nth, fault, error, within=within)
-
-    def _come_back(self) -> None:
-        """Do what must be done between a death and the next run: nothing."""
-
-    def _restore(self) -> None:
-        shutil.rmtree(self.project.folder)
-        shutil.copytree(self._saved, self.project.folder)
+        return Strike(self._roots, call, point.nth, fault, error, flags, within)
 
     def _durable(self) -> Counter[Page]:
         project = self.project
@@ -280,13 +309,21 @@ class Rig:
         return (self.project.folder / "output.txt").read_text()[-3000:]
 
 
+def emptied(folder: Path) -> None:
+    """Remove all that is in a folder."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
 @asynccontextmanager
-async def open_rig(mode: str, zygote: Zygote, folder: Path) -> AsyncIterator[Rig]:
-    """Make a mode ready, in a folder that does not exist yet."""
+async def open_rig(mode: str, zygote: Zygote, ground: Ground, saved: Path) -> AsyncIterator[Rig]:
+    """Make a mode ready; `saved` is a folder to be made, the ground may be shared."""
     async with open_sandbox(SandboxOptions(rate_requests=None)) as sandbox:
         for test, size in zip(TESTS, SESSIONS, strict=False):
             sandbox.set_sessions(test, size)
-        await to_thread.run_sync(lambda: (folder / "project").mkdir(parents=True))
-        rig = Rig(mode, zygote, Project(folder / "project", sandbox, TESTS[: len(SESSIONS)]))
+        rig = Rig(mode, zygote, ground, sandbox, saved)
         await rig.prepare()
         yield rig

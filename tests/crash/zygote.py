@@ -10,10 +10,11 @@ import json
 import mmap
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from pathlib import Path
@@ -109,7 +110,8 @@ class Zygote:
             with anyio.move_on_after(kill_after):
                 told = await self._line()
                 return Ended(**told)
-            os.kill(pid, 9)  # a child is reaped only after its parent's next line is read
+            with suppress(ProcessLookupError):  # it ended just now
+                os.kill(pid, signal.SIGKILL)
             told = await self._line()
         return Ended(**told)
 
@@ -210,6 +212,7 @@ def _import_everything() -> None:
     import etl.cli.app  # noqa: PLC0415
     import etl.cli.run  # noqa: F401, PLC0415
 
+    anyio.run(anyio.sleep, 0)  # which imports what it runs on
     gc.collect()
     gc.freeze()  # the children share its pages
 

@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 from random import Random
 
-from tests.crash.matrix import MODES, Point, Rig, Tried, faults_of, open_rig
+from tests.crash.matrix import MODES, Ground, Point, Rig, Tried, faults_of, open_rig
 from tests.crash.zygote import lacking, open_zygote
 from tests.soak.turns import Part, Turn, Untried
 
@@ -48,17 +48,24 @@ async def run(turn: Turn) -> None:
     """Try points in random order until the time is over; `--seconds inf` tries all."""
     if lack := lacking():
         raise Untried(lack)
+    with tempfile.TemporaryDirectory(dir=MEMORY) as place:
+        await strike(turn, Path(place), Ground(Path(place) / "project"), faults_of)
+
+
+async def strike(
+    turn: Turn, place: Path, ground: Ground, faults: Callable[[str], list[str]]
+) -> None:
+    """Try the points of all modes on one ground, which each puts in order again."""
     chosen = [Point.named(turn.replay).mode] if turn.replay else list(MODES)
     tried: list[Tried] = []
     async with AsyncExitStack() as stack:
-        place = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=MEMORY)))
         zygote = await stack.enter_async_context(open_zygote(place))
         rigs: dict[str, Rig] = {
-            mode: await stack.enter_async_context(open_rig(mode, zygote, place / mode))
+            mode: await stack.enter_async_context(open_rig(mode, zygote, ground, place / mode))
             for mode in chosen
         }
         calls = {mode: await rig.calls() for mode, rig in rigs.items()}
-        for name in turn.cases(names(calls, faults_of, Random(turn.seed), lambda: tried[-1])):
+        for name in turn.cases(names(calls, faults, Random(turn.seed), lambda: tried[-1])):
             point = Point.named(name)
             tried.append(await rigs[point.mode].attempt(point))
             note(turn, point, tried[-1])
