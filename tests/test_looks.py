@@ -55,3 +55,17 @@ def test_pages_in_the_inbox_of_a_server_that_caps_them_are_not_asked_again():
     assert work is not None
     sweep = looks.open(work, Listing(), 2, in_hand)
     assert sweep.verdict is not None and sweep.verdict.verified
+
+
+def test_pages_in_the_inbox_that_have_gone_stale_are_asked_again_and_keep_nobody_waiting():
+    ids = tuple(range(70))
+    in_hand = {
+        "limit=500&offset=0": PageView(ids[:25], 25, 0, 70, 1),
+        "limit=25&offset=0": PageView(ids[:25], 25, 0, 70, 2),
+    }
+    looks = looks_of(Work(TEST))
+    work = looks.to_open(0)
+    assert work is not None
+    looks.open(work, Listing(), 3, in_hand)
+    job = looks.next_job(0.0, 700_000_000)
+    assert job is not None and job.ask.start == 0

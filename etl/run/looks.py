@@ -111,7 +111,12 @@ class Looks:
             return None
         for look in self._under_way.values():
             look.sweep = sweeps.refreshed(look.sweep, now_us)
-            for ask in sweeps.wanted(look.sweep, self.dialect, self._most_pages):
+            asks = sweeps.wanted(look.sweep, self.dialect, self._most_pages)
+            if asks:
+                # What is wanted first has been read if it was in hand, unless it came to be
+                # wanted just now, by a sweep gone stale or another spelling: then it is old.
+                look.in_hand.pop(asks[0].spelled(), None)
+            for ask in asks:
                 job = self._job_of(look, ask, now)
                 if job is not None:
                     return job
