@@ -6,6 +6,8 @@ from math import ceil
 from pathlib import Path
 from typing import Final
 
+from pydantic import SecretStr
+
 from etl.config.models import Config, Connection, Pipeline
 from etl.errors import UsageError
 from etl.paging.values import REACH_OFFSET, Listing
@@ -29,6 +31,7 @@ class Order:
     state_dir: Path
     lake_path: Path
     tests: tuple[str, ...]
+    hash_key: SecretStr | None = None
     whole: bool = True
     afresh: bool = False
     one_by_one: bool = False
@@ -90,6 +93,7 @@ def _order(config: Config, pipeline: Pipeline, asked: Asked) -> Order:
         state_dir=config.state_dir,
         lake_path=path,
         tests=tuple(test for test in tests if not wanted or test in wanted),
+        hash_key=config.hash_key,
         whole=not wanted,
         afresh=asked.full,
         one_by_one=asked.max_requests is not None,

@@ -81,7 +81,7 @@ class Project:
 
     def config(self) -> Config:
         """Load the pipelines file."""
-        return load(self.file, tables=tables().keys(), environ=self.environ())
+        return load(self.file, tables=tables(), environ=self.environ())
 
     async def export(self, **options: Any) -> RunReport:
         """Run all pipelines in this process."""

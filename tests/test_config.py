@@ -5,10 +5,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +22,7 @@ from etl.config.schema import json_schema
 from etl.config.templates import env_template, pipelines_template
 from etl.errors import ConfigError
 from etl.tables.registry import tables
+from etl.tables.values import Column
 
 ROOT = Path(__file__).parent.parent
 TEST = "82629d39-c9b5-4acc-8edc-0f2e34c0b07c"
@@ -54,7 +57,7 @@ def loaded(tmp_path: Path) -> Load:
     ) -> Config:
         path = tmp_path / "pipelines.yaml"
         path.write_bytes(text.encode() if isinstance(text, str) else text)
-        return load(path, tables=tables().keys(), environ=environ, **options)
+        return load(path, tables=tables(), environ=environ, **options)
 
     return load_text
 
@@ -188,7 +191,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "an unknown key": (
         pipeline("§adit: full"),
         f"{N}.adit",
-        "unknown key (did you mean 'audit'?); accepted: connection, tests, tables, audit",
+        "unknown key (did you mean 'audit'?); accepted: connection, tests, tables, columns, audit",
     ),
     "a name within": (pipeline("§name: x"), f"{N}.name", "the name is the key itself"),
     "an unknown choice": (
@@ -238,6 +241,75 @@ BAD: dict[str, tuple[str, str, str]] = {
         pipeline("§connection: agnecy", connections="{agency: {}}"),
         f"{N}.connection",
         "unknown connection 'agnecy' (did you mean 'agency'?); accepted: default, agency",
+    ),
+    # personal data
+    "columns as a list": (
+        pipeline("§columns: [audience_id]"),
+        f"{N}.columns",
+        "is a list; accepted: a mapping",
+    ),
+    "columns of a table that is not exported": (
+        pipeline("columns: {§sesions: {exclude: [status]}}"),
+        f"{N}.columns.sesions",
+        "is none of the pipeline's tables (did you mean 'sessions'?); accepted: sessions",
+    ),
+    "a misspelt way to hide": (
+        pipeline("columns: {sessions: {§exlude: [status]}}"),
+        f"{N}.columns.sessions.exlude",
+        "unknown key (did you mean 'exclude'?); accepted: exclude, hash",
+    ),
+    "an unknown column": (
+        pipeline("columns: {sessions: {exclude: [status, §audience]}}"),
+        f"{N}.columns.sessions.exclude[1]",
+        "unknown column 'audience' (did you mean 'audience_id'?); accepted: audience_id, status",
+    ),
+    "a key column excluded": (
+        pipeline("columns: {sessions: {exclude: [§session_id]}}"),
+        f"{N}.columns.sessions.exclude[0]",
+        "'session_id' is of the key, which tells rows apart: hash it instead; accepted: audience",
+    ),
+    "the test hashed": (
+        pipeline("columns: {sessions: {hash: [§test_id]}}"),
+        f"{N}.columns.sessions.hash[0]",
+        "'test_id' can be neither excluded nor hashed: it names what is asked",
+    ),
+    "a column of the run excluded": (
+        pipeline("columns: {sessions: {exclude: [§_run_id]}}"),
+        f"{N}.columns.sessions.exclude[0]",
+        "'_run_id' can be neither excluded nor hashed: it is of the run",
+    ),
+    "a column that the folders show": (
+        pipeline(
+            "columns: {sessions: {exclude: [finish_time, §start_time]}}",
+            lake="{url: x, partition_by: [start_month]}",
+        ),
+        f"{N}.columns.sessions.exclude[1]",
+        "the lake's folders show it: lake.partition_by has start_month",
+    ),
+    "a time hashed": (
+        pipeline("columns: {sessions: {hash: [§start_time]}}"),
+        f"{N}.columns.sessions.hash[0]",
+        "'start_time' is no text (timestamp[us, tz=UTC]), and only text can be hashed; accepted: s",
+    ),
+    "a column hidden twice": (
+        pipeline("columns: {sessions: {exclude: [status, §status]}}"),
+        f"{N}.columns.sessions.exclude[1]",
+        "names 'status' twice",
+    ),
+    "a column hidden in both ways": (
+        pipeline("columns: {sessions: {exclude: [status], hash: [§status]}}"),
+        f"{N}.columns.sessions.hash[0]",
+        "'status' is excluded already",
+    ),
+    "bodies that hold what is hidden": (
+        pipeline("columns: {sessions: {exclude: [status]}}", "§keep_bodies: true"),
+        f"{N}.keep_bodies",
+        "is true; accepted: auto or false, since bodies hold what `columns` keeps out",
+    ),
+    "a hash key in the file": (
+        pipeline("§hash_key: hunter2"),
+        f"{N}.hash_key",
+        "unknown key; accepted",
     ),
     # the lake
     "no lake": (
@@ -450,13 +522,13 @@ def test_a_secret_that_cannot_be_had_is_told_once(loaded):
 
 def test_a_missing_file_says_how_to_write_one(tmp_path):
     with pytest.raises(ConfigError, match="There is no pipelines file") as caught:
-        load(tmp_path / "none.yaml", tables=(), environ={})
+        load(tmp_path / "none.yaml", tables={}, environ={})
     assert "etl init" in str(caught.value) and "none.yaml" in str(caught.value)
 
 
 def test_a_folder_is_no_pipelines_file(tmp_path):
     with pytest.raises(ConfigError, match="It is a folder, not a file"):
-        load(tmp_path, tables=(), environ={})
+        load(tmp_path, tables={}, environ={})
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads all")
@@ -466,7 +538,7 @@ def test_an_unreadable_file_is_named(name, loaded, tmp_path):
     (tmp_path / name).touch()
     (tmp_path / name).chmod(0)
     with pytest.raises(ConfigError, match="cannot be read: Permission denied"):
-        load(tmp_path / "pipelines.yaml", tables=tables().keys(), environ=CREDENTIALS)
+        load(tmp_path / "pipelines.yaml", tables=tables(), environ=CREDENTIALS)
 
 
 def test_bytes_that_are_no_text_are_refused(loaded):
@@ -570,7 +642,7 @@ def test_relative_paths_lie_beside_the_file_wherever_one_is(loaded, tmp_path, mo
     loaded(pipeline())
     monkeypatch.chdir(elsewhere)
     path = Path("../pipelines.yaml")
-    config = load(path, tables=tables().keys(), environ={"USERTESTING_CLIENT_ID": "a"})
+    config = load(path, tables=tables(), environ={"USERTESTING_CLIENT_ID": "a"})
     lake = config.pipelines["nightly"].lake.path
     assert lake is not None and lake.resolve() == tmp_path.resolve() / "lake"
     assert config.state_dir.resolve() == tmp_path.resolve() / "state"
@@ -680,6 +752,75 @@ def test_no_secret_is_in_what_a_config_shows(loaded):
     assert secret_of(config) == SECRET
     for shown in (repr(config), str(config), config.model_dump_json(), f"{config.connections}"):
         assert SECRET not in shown
+
+
+HASHING = pipeline("columns: {sessions: {hash: [session_id]}}")
+
+
+def test_a_pipeline_that_hashes_needs_a_key_and_no_other_does(loaded):
+    message = refusal(loaded, HASHING)
+    assert "ETL_HASH_KEY is not set, and a pipeline hashes columns" in message
+    assert "openssl rand -hex 32" in message
+    assert loaded(HASHING, require_credentials=False).hash_key is None
+    assert loaded(HASHING, sandbox=SANDBOX).hash_key is not None
+    assert loaded(pipeline("columns: {sessions: {exclude: [audience_id]}}")).pipelines
+
+
+@pytest.mark.parametrize(("key", "enough"), [("k" * 15, False), ("k" * 16, True), ("é" * 8, True)])
+def test_a_hash_key_that_could_be_guessed_is_refused_and_never_shown(key, enough, loaded):
+    environ = {**CREDENTIALS, "ETL_HASH_KEY": key}
+    if enough:
+        assert key not in repr(loaded(HASHING, environ))
+    else:
+        message = refusal(loaded, HASHING, environ)
+        assert "ETL_HASH_KEY is too short; accepted: 16 bytes or more" in message
+        assert key not in message
+
+
+@pytest.mark.parametrize("way", ["_FILE", "_COMMAND"])
+def test_a_hash_key_may_come_from_a_file_or_a_command(way, loaded, tmp_path):
+    (tmp_path / "key").write_text(f"{SECRET}\n")
+    (tmp_path / "key").chmod(0o600)
+    told = {"_FILE": "key", "_COMMAND": f"cat {tmp_path / 'key'}"}[way]
+    key = loaded(HASHING, {**CREDENTIALS, f"ETL_HASH_KEY{way}": told}).hash_key
+    assert key is not None and key.get_secret_value() == SECRET
+    message = refusal(loaded, HASHING, {**CREDENTIALS, f"ETL_HASH_KEY{way}": "nowhere"})
+    assert message.count("ETL_HASH_KEY") == 1 and f"ETL_HASH_KEY{way}: " in message
+
+
+@dataclass
+class Known:
+    """A table, as far as the configuration knows one."""
+
+    columns: list[Column]
+    key: tuple[str, ...] = ("session_id",)
+    dates: None = None
+
+
+@pytest.mark.parametrize(
+    ("columns", "clear"),
+    [
+        ("{a: {hash: [session_id]}}", "'session_id' stands in clear in b"),
+        ("{b: {hash: [participant_id]}, a: {exclude: [name]}}", None),
+        ("{a: {hash: [session_id]}, b: {hash: [session_id]}}", None),
+        ("{a: {hash: [name]}}", None),
+    ],
+)
+def test_an_id_that_is_hashed_in_one_table_and_clear_in_another_is_refused(
+    columns, clear, tmp_path
+):
+    def known(*names: str) -> Known:
+        return Known([Column(name, pa.string(), "") for name in names])
+
+    found = {"a": known("session_id", "name"), "b": known("session_id", "participant_id", "name")}
+    path = tmp_path / "pipelines.yaml"
+    path.write_text(pipeline("tables: [a, b]", f"columns: {columns}"))
+    environ = {**CREDENTIALS, "ETL_HASH_KEY": SECRET}
+    if clear is None:
+        assert load(path, tables=found, environ=environ).pipelines
+    else:
+        with pytest.raises(ConfigError, match=clear):
+            load(path, tables=found, environ=environ)
 
 
 # Variables.
@@ -833,7 +974,7 @@ def test_any_text_is_a_config_or_refused(scratch, text):
     path = scratch / "pipelines.yaml"
     path.write_bytes(text.encode("utf-8", "replace"))
     with suppress(ConfigError):
-        load(path, tables=tables().keys(), environ=CREDENTIALS)
+        load(path, tables=tables(), environ=CREDENTIALS)
 
 
 VALUES = st.recursive(
@@ -847,7 +988,9 @@ VALUES = st.recursive(
     ),
     max_leaves=4,
 )
-KEYS = st.sampled_from(["connection", "tables", "audit", "pagination", "keep_bodies", "edited"])
+KEYS = st.sampled_from(
+    ["connection", "tables", "audit", "pagination", "keep_bodies", "edited", "columns"]
+)
 
 
 @given(tests=VALUES, lake=VALUES, key=KEYS, value=VALUES, connection=VALUES)
@@ -857,14 +1000,14 @@ def test_any_value_anywhere_is_a_config_or_refused(scratch, tests, lake, key, va
     path.write_text(pipeline(f"{key}: {value}", tests=tests, lake=lake, connections=connections))
     for sandbox in (None, SANDBOX):
         with suppress(ConfigError):
-            load(path, tables=tables().keys(), environ=CREDENTIALS, sandbox=sandbox)
+            load(path, tables=tables(), environ=CREDENTIALS, sandbox=sandbox)
 
 
 # What is given to start from.
 
 
 def test_the_committed_example_loads():
-    config = load(ROOT / "pipelines.yaml", tables=tables().keys(), environ=CREDENTIALS)
+    config = load(ROOT / "pipelines.yaml", tables=tables(), environ=CREDENTIALS)
     assert config.pipelines["nightly"].tables == ("sessions",)
 
 
@@ -875,11 +1018,11 @@ def test_the_templates_load_once_they_are_filled_in(tmp_path):
         env_template().replace("_ID=\n", "_ID=me\n").replace("_SECRET=\n", f"_SECRET={SECRET}\n")
     )
     (tmp_path / ".env").write_text(filled)
-    config = load(path, tables=tables().keys(), environ={})
+    config = load(path, tables=tables(), environ={})
     assert config.pipelines["nightly"].tests == (TEST,) and secret_of(config) == SECRET
     (tmp_path / ".env").write_text(env_template())
     with pytest.raises(ConfigError, match="has no credentials"):
-        load(path, tables=tables().keys(), environ={})
+        load(path, tables=tables(), environ={})
 
 
 def test_what_the_templates_have_in_comments_is_right_too(loaded):

@@ -14,13 +14,14 @@ from etl.cli.output import print_json, print_table, say
 from etl.cli.settings import load_config
 from etl.client.http import Client, open_client
 from etl.client.values import Fetched, Request, TryLater
-from etl.config.models import Config, Connection
+from etl.config.models import Config, Connection, Pipeline
 from etl.errors import TestFailed, Unreachable, UsageError
 from etl.lake.local import LocalLake
 from etl.ledger.store import make_state_dir
 from etl.pacing.clock import SystemClock
 from etl.plan import Asked, orders
 from etl.run.errors import single_error
+from etl.tables.personal import PersonalData, personal_data
 from etl.tables.registry import tables
 from etl.tables.sessions import SESSION_RESULTS, SessionsPage
 from etl.tables.values import AnyTable, rows_as_dicts
@@ -94,10 +95,11 @@ def peek_command(path: Path, test: str, table: str, *, as_json: bool) -> None:
     except ValueError:
         raise UsageError(f"{test!r} is not a test id.", advice="A test id is a UUID.") from None
     config = load_config(path)
-    connection = _connection_for(config, test_id)
+    pipeline = _pipeline_for(config, test_id)
+    connection = config.connections[pipeline.connection]
     with single_error():
         fetched = anyio.run(_ask_once, connection, config.state_dir, test_id)
-    rows = _rows(shown, fetched)
+    rows = _rows(shown, fetched, personal_data(pipeline, config.hash_key))
     if as_json:
         print_json({"table": table, "test_id": test_id, "rows": rows})
         return
@@ -107,13 +109,17 @@ def peek_command(path: Path, test: str, table: str, *, as_json: bool) -> None:
     say(f"{len(rows)} of {total if total is not None else 'an unknown number of'} rows")
 
 
-def _connection_for(config: Config, test_id: str) -> Connection:
-    """Return the connection of the pipeline that has this test, else the first one."""
+def _pipeline_for(config: Config, test_id: str) -> Pipeline:
+    """Return the pipeline that has this test, else the first one."""
     for pipeline in config.pipelines.values():
         if isinstance(pipeline.tests, tuple) and test_id in pipeline.tests:
-            return config.connections[pipeline.connection]
-    return next(iter(config.connections.values()))
+            return pipeline
+    return next(iter(config.pipelines.values()))
 
 
-def _rows(table: AnyTable, fetched: Fetched[SessionsPage]) -> list[dict[str, object]]:
-    return rows_as_dicts(table.rows_of(fetched.answer, fetched.content), fetched.answer.test_id)
+def _rows(
+    table: AnyTable, fetched: Fetched[SessionsPage], personal: PersonalData
+) -> list[dict[str, object]]:
+    """Return the rows as they would land: what is excluded or hashed is not shown either."""
+    rows = table.rows_of(fetched.answer, fetched.content)
+    return rows_as_dicts(personal.rows(table, fetched.answer, rows), fetched.answer.test_id)

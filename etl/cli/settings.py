@@ -25,7 +25,7 @@ def load_config(
     config = load(
         path,
         pipelines=pipelines,
-        tables=tables().keys(),
+        tables=tables(),
         environ=os.environ,
         sandbox=sandbox,
         require_credentials=require_credentials,

@@ -5,16 +5,19 @@ what that means for credentials. Variables are filled in only in the pipelines t
 the connections they use; the others are checked as far as that goes without variables.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from pydantic import SecretStr
+
 from etl.config.checks import not_in_this_version, pipeline_mistakes, url_mistake
+from etl.config.columns import KnownTable, column_mistakes
 from etl.config.connections import missing_credentials, read_connections
 from etl.config.loading import Loading, SandboxCredentials
 from etl.config.mistakes import did_you_mean, shown
 from etl.config.models import Config, Pipeline
-from etl.config.settings import Settings, read_dotenv, read_settings
+from etl.config.settings import Settings, hash_key_mistakes, read_dotenv, read_settings
 from etl.config.validation import validated
 from etl.config.yaml_source import KeyPath, Plain, read_source
 from etl.errors import ConfigError
@@ -22,13 +25,14 @@ from etl.errors import ConfigError
 __all__ = ["SandboxCredentials", "load"]
 
 _TOP_KEYS: Final = ("version", "connections", "pipelines")
+_SANDBOX_HASH_KEY: Final = SecretStr("for invented people only")
 
 
 def load(  # noqa: PLR0913 - all that the world outside has to say
     path: Path,
     *,
     pipelines: Sequence[str] = (),
-    tables: Collection[str],
+    tables: Mapping[str, KnownTable],
     environ: Mapping[str, str],
     state_dir: Path | None = None,
     sandbox: SandboxCredentials | None = None,
@@ -59,6 +63,9 @@ def load(  # noqa: PLR0913 - all that the world outside has to say
     connections = read_connections(loading, _section(loading, "connections"))
     if require_credentials:
         complaints += missing_credentials(connections, variables, complaints)
+    hash_key = settings.hash_key if sandbox is None else _SANDBOX_HASH_KEY
+    if require_credentials and any(pipeline.hashes for pipeline in found.values()):
+        complaints += hash_key_mistakes(hash_key, complaints)
     if loading.mistakes or complaints:
         lines = [str(mistake) for mistake in sorted(loading.mistakes)] + complaints
         raise ConfigError("\n".join(lines))
@@ -69,6 +76,7 @@ def load(  # noqa: PLR0913 - all that the world outside has to say
         log_level=settings.log_level,
         pipelines=found,
         connections=connections,
+        hash_key=hash_key,
         warnings=(*warnings, *more),
     )
 
@@ -165,6 +173,8 @@ def _pipeline(loading: Loading, name: str, value: Plain, *, runs: bool) -> Pipel
             loading.mistake((*path, *place), what)
     for place, what in pipeline_mistakes(pipeline, loading.state_dir):
         loading.mistake((*path, *place), what)
+    for key, what in column_mistakes(pipeline, loading.tables):
+        loading.mistake((*path, *key), what)
     return pipeline
 
 

@@ -1,9 +1,10 @@
 """What is known while a file is put together: mistakes, variables, who uses what."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from etl.config.columns import KnownTable
 from etl.config.interpolation import Unset, interpolated
 from etl.config.mistakes import Mistake, shown
 from etl.config.settings import Settings
@@ -29,7 +30,7 @@ class Loading:
     settings: Settings
     folder: Path
     state_dir: Path
-    tables: Collection[str]
+    tables: Mapping[str, KnownTable]
     sandbox: SandboxCredentials | None
     mistakes: list[Mistake] = field(default_factory=list)
     named: dict[str, list[KeyPath]] = field(default_factory=dict)  # connections, by whom

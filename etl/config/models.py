@@ -161,6 +161,19 @@ def _kind_of_tests(value: object) -> str:
     return "filter" if isinstance(value, Mapping | Discovery) else "list"
 
 
+class Columns(Model):
+    """What becomes of a table's personal data before it lands."""
+
+    exclude: tuple[str, ...] = Field(
+        default=(), description="Columns whose values never land: they stay, and are null."
+    )
+    hash: tuple[str, ...] = Field(
+        default=(),
+        description="Text columns that land as HMAC-SHA-256 under ETL_HASH_KEY: the same value "
+        "is the same in every table, file and run, and without the key nobody can guess it.",
+    )
+
+
 class Pipeline(Model):
     """What is exported, and where to."""
 
@@ -173,6 +186,9 @@ class Pipeline(Model):
     ] = Field(description="Test ids, or a discovery filter.")
     tables: tuple[str, ...] = Field(
         default=("sessions",), min_length=1, description="Tables to export."
+    )
+    columns: Mapping[str, Columns] = Field(
+        default={}, description="Columns to exclude and to hash, by table."
     )
     audit: Literal["off", "rolling", "full"] = Field(
         default="rolling", description="How deep known pages are proved again."
@@ -189,6 +205,21 @@ class Pipeline(Model):
     pagination: Pagination = Field(default=Pagination(), description="How pages are asked.")
     lake: Lake = Field(description="Where the rows land.")
 
+    @property
+    def keeps_bodies(self) -> bool:
+        """Whether the lake keeps answers as they came: never beside columns that are hidden."""
+        return self.keep_bodies is not False and not self.columns
+
+    def hidden(self, table: str) -> frozenset[str]:
+        """Return the columns of a table that are excluded or hashed."""
+        chosen = self.columns.get(table, Columns())
+        return frozenset((*chosen.exclude, *chosen.hash))
+
+    @property
+    def hashes(self) -> bool:
+        """Whether a column is hashed, so that a key is needed."""
+        return any(chosen.hash for chosen in self.columns.values())
+
 
 class Config(Model):
     """The whole configuration of a command."""
@@ -199,4 +230,5 @@ class Config(Model):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     pipelines: Mapping[str, Pipeline]
     connections: Mapping[str, Connection]
+    hash_key: SecretStr | None = None
     warnings: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 import shlex
 import stat
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -16,6 +16,8 @@ from etl.errors import ConfigError
 
 _COMMAND_SECONDS: Final = 30
 _LARGEST_SECRET_BYTES: Final = 65_536
+_SHORTEST_HASH_KEY_BYTES: Final = 16
+_SECRETS: Final = ("USERTESTING_CLIENT_ID", "USERTESTING_CLIENT_SECRET", "ETL_HASH_KEY")
 
 
 def _lower(value: object) -> object:
@@ -41,6 +43,11 @@ class Settings(BaseSettings):
     )
     token_url: str | None = Field(
         default=None, validation_alias="USERTESTING_TOKEN_URL", description="Token endpoint."
+    )
+    hash_key: SecretStr | None = Field(
+        default=None,
+        validation_alias="ETL_HASH_KEY",
+        description="The key under which `columns: {…: {hash: …}}` are hashed.",
     )
     state_dir: Path | None = Field(
         default=None, validation_alias="ETL_STATE_DIR", description="Where state is kept."
@@ -78,7 +85,7 @@ def read_dotenv(folder: Path) -> tuple[dict[str, str], list[str]]:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise ConfigError(f"It cannot be read: {reason}.", where=str(path)) from None
     found = {name: value for name, value in told.items() if value is not None}
-    secret = any(value and name.endswith("SECRET") for name, value in found.items())
+    secret = any(value and name.endswith(("SECRET", "HASH_KEY")) for name, value in found.items())
     return found, [_readable(path)] if secret and open_to_others else []
 
 
@@ -97,7 +104,7 @@ def read_settings(
         found = next((layer[alias] for layer in layers if layer.get(alias)), None)
         if found is not None:
             values[alias] = found
-    for name in ("USERTESTING_CLIENT_ID", "USERTESTING_CLIENT_SECRET"):
+    for name in _SECRETS:
         values.pop(name, None)
         secret = _secret(name, layers, folder, mistakes, warnings)
         if secret is not None:
@@ -108,11 +115,29 @@ def read_settings(
         for problem in error.errors(include_url=False):
             name = str(problem["loc"][0])
             accepted = str(problem["msg"]).removeprefix("Input should be ")
-            secret_like = name.startswith("USERTESTING_")
+            secret_like = name in _SECRETS or name.startswith("USERTESTING_")
             is_what = "is not accepted" if secret_like else f"is {shown(values[name])}"
             mistakes.append(f"{name}: {is_what}; accepted: {accepted}")
             del values[name]  # the others are read all the same, so that all mistakes are told
         return Settings.model_validate(values), mistakes, warnings
+
+
+def hash_key_mistakes(key: SecretStr | None, told: Sequence[str]) -> Iterator[str]:
+    """Yield what is wrong with the key of a pipeline that hashes, unless `told` says it."""
+    accepted = "accepted: 16 bytes or more that nobody can guess, as `openssl rand -hex 32` prints"
+    if key is None:
+        if not any(complaint.startswith("ETL_HASH_KEY") for complaint in told):
+            yield (
+                "ETL_HASH_KEY is not set, and a pipeline hashes columns; set it in the environment "
+                f"or in .env, and keep a copy; {accepted}"
+            )
+    elif len(hash_key_bytes(key)) < _SHORTEST_HASH_KEY_BYTES:
+        yield f"ETL_HASH_KEY is too short; {accepted}"
+
+
+def hash_key_bytes(key: SecretStr) -> bytes:
+    """Return the key as the bytes that the environment or the file held."""
+    return key.get_secret_value().encode(errors="surrogateescape")
 
 
 def _secret(

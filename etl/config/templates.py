@@ -30,6 +30,8 @@ USERTESTING_CLIENT_SECRET=
 # Or name a file, or a command, that holds the secret:
 # USERTESTING_CLIENT_SECRET_FILE=/run/secrets/usertesting
 # USERTESTING_CLIENT_SECRET_COMMAND=op read op://team/usertesting/secret
+# The key of hashed columns, if any; `openssl rand -hex 32` makes one. Keep a copy of it.
+# ETL_HASH_KEY=
 """
 
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from etl.config.mistakes import did_you_mean, shown
-from etl.config.models import Discovery, Lake, Model, Pagination, RateLimit
+from etl.config.models import Columns, Discovery, Lake, Model, Pagination, RateLimit
 from etl.config.yaml_source import KeyPath, Plain
 
 _Model = TypeVar("_Model", bound=Model)
@@ -18,9 +18,11 @@ _PARTS: Final[Mapping[str, type[Model]]] = {
     "pagination": Pagination,
     "lake": Lake,
     "tests": Discovery,
+    "columns": Columns,
 }
 _ACCEPTED: Final = {  # by the beginning of pydantic's name for the problem
     "bool": "true or false",
+    "dict": "a mapping",
     "date_": "a date such as 2026-01-31",
     "float": "a number",
     "int_": "a whole number",
@@ -93,7 +95,7 @@ def _said(problem: ErrorDetails, model: type[Model], within: KeyPath) -> str:
     kind, found = problem["type"], problem.get("input")
     key = str(within[-1]) if within else ""
     if kind == "extra_forbidden":
-        part = _PARTS.get(str(within[-2]), model) if len(within) > 1 else model
+        part = _PARTS.get(str(within[0]), model) if len(within) > 1 else model
         known = [name for name in part.model_fields if name != "name"]
         return f"unknown key{did_you_mean(key, known)}; accepted: {', '.join(known)}"
     if kind == "missing":

@@ -25,8 +25,9 @@ from etl.ledger.store import Ended, Landed, Looked, ended
 from etl.ledger.threaded import LedgerThread
 from etl.paging.values import Listing
 from etl.tables import rejects
+from etl.tables.personal import PersonalData
 from etl.tables.registry import endpoints
-from etl.tables.sessions import SessionsPage, page_view
+from etl.tables.sessions import SessionsPage
 from etl.tables.values import (
     RUN_COLUMNS,
     TIMESTAMP,
@@ -34,6 +35,7 @@ from etl.tables.values import (
     Array,
     Reject,
     Rows,
+    field_name,
     key_hash,
     printable,
 )
@@ -82,6 +84,7 @@ class LandingPlan:
     run_id: str
     tables: Sequence[AnyTable]
     partition_by: tuple[str, ...]
+    personal: PersonalData
 
 
 class Records:
@@ -195,6 +198,7 @@ class Landing:
                 content = endpoints()[answer.endpoint].decode(answer.body)
         except UnreadableBodyError as error:
             reject = Reject(str(error), printable(answer.body), answer.session_id)
+            reject = self._plan.personal.reject(reject)
             made[rejects.NAME] = self._take_rejects(answer, [reject], record)
             self._answers.append(answer_row(answer, made, keeps_body=False))
             return
@@ -202,10 +206,10 @@ class Landing:
             self._hold(answer, content, record)
         keeps_body = False
         for table in self._fed_by.get(answer.endpoint, ()):
-            rows = table.rows_of(answer, content)
+            rows = self._plan.personal.rows(table, answer, table.rows_of(answer, content))
             made[table.name] = self._take(table, answer, rows, record)
             keeps_body = keeps_body or rows.keeps_body
-            self.tally.unknown_fields.update(rows.unknown_fields)
+            self.tally.unknown_fields.update(map(field_name, rows.unknown_fields))
             rejected = self._take_rejects(answer, rows.rejects, record)
             if rejected:
                 made[rejects.NAME] = made.get(rejects.NAME, 0) + rejected
@@ -215,7 +219,7 @@ class Landing:
         """Hold a page for its look, unless that has ended: its answer leaves the inbox."""
         test_id = answer.test_id or ""
         if test_id not in self._ended and test_id not in self.tally.looks:
-            record.in_hand[answer.object_id or ""] = page_view(answer, page)
+            record.in_hand[answer.object_id or ""] = self._plan.personal.view(answer, page)
             self._read.add(test_id)
 
     def _take(self, table: AnyTable, answer: Answer, rows: Rows, record: Record) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from etl.errors import AlreadyRunning, LakeError
+from etl.errors import AlreadyRunning, ConfigError, LakeError
 from etl.lake import commits
 from etl.lake.commits import Commit, CommitRead
 from etl.lake.local import LocalLake
@@ -18,6 +18,7 @@ from etl.lake.names import DataName, finished_name, read_data_name
 from etl.ledger.records import Record, pack
 from etl.ledger.store import Ended, Landed, Ledger
 from etl.paging.values import Listing
+from etl.tables.personal import disagreement
 
 LAKE_ID: Final = "lake_id"
 RUN_ID: Final = "recovery"
@@ -61,17 +62,19 @@ class Recovery:
         return said
 
 
-def recover(lake: LocalLake, ledger: Ledger, pipeline: str) -> Recovery:
+def recover(lake: LocalLake, ledger: Ledger, pipeline: str, notes: Mapping[str, str]) -> Recovery:
     """Bring the ledger up to the lake, and the lake back to its last commit; blocks.
 
-    Raises LakeError where the lake is not the one that the ledger knows, or its own
-    record is damaged; AlreadyRunning if another writer commits meanwhile.
+    `notes` say how the run tells rows apart. Raises ConfigError where those in the lake were
+    told apart otherwise, LakeError where it is not the lake that the ledger knows, or its
+    own record is damaged; AlreadyRunning if another writer commits meanwhile.
     """
     recovery = Recovery()
     files = lake.data_files()
     bind(lake, ledger, files)
     lake.remove_unfinished_commits(pipeline)
     _adopt(lake, ledger, pipeline, files, recovery)
+    _agree(ledger, notes)
     known = ledger.commits_known()
     recovery.next_batch = max(known, default=0) + 1
     _remove_leftovers(lake, ledger, pipeline, files, recovery)
@@ -161,6 +164,24 @@ def _adopt_one(ledger: Ledger, commit: CommitRead) -> None:
     )
     for name, value in commit.notes.items():
         if ledger.note(name) is None:
+            ledger.keep_note(name, value)
+
+
+def _agree(ledger: Ledger, notes: Mapping[str, str]) -> None:
+    """Keep how rows are told apart; raises ConfigError where it was otherwise.
+
+    Then rows that are in the lake already would not be known, and land twice.
+    """
+    noted = {name: value for name in notes if (value := ledger.note(name)) is not None}
+    wrong = disagreement(noted, notes)
+    if wrong is not None and ledger.commits_known():
+        raise ConfigError(
+            wrong,
+            advice="Put the key, or the pipeline's `columns`, back as they were; or export into "
+            "a new lake, under a new pipeline's name. Nothing was asked or changed.",
+        )
+    for name, value in notes.items():
+        if noted.get(name) != value:
             ledger.keep_note(name, value)
 
 

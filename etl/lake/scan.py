@@ -54,9 +54,9 @@ def keys_in(lake: LocalLake, path: str) -> Iterator[tuple[str, int]]:
     """
     table = table_of(path)
     if table == rejects.NAME:
-        for test_id, (session_id, body) in rows_in(lake, path, ["session_id", "body"]):
-            session = None if session_id is None else str(session_id)
-            yield test_id, Reject("", str(body), session).key
+        for test_id, told in rows_in(lake, path, ["reason", "body", "session_id"]):
+            reason, body, session = (None if part is None else str(part) for part in told)
+            yield test_id, Reject(reason or "", body, session).key
     else:
         for test_id, key in rows_in(lake, path, tables()[table].key):
             yield test_id, key_hash(key)

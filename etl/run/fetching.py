@@ -17,7 +17,7 @@ from etl.paging.values import PageView
 from etl.run.looks import Job, Looks
 from etl.run.queue import Queue
 from etl.run.stores import Stores
-from etl.tables.sessions import SESSION_RESULTS, SessionsPage, page_view
+from etl.tables.sessions import SESSION_RESULTS, SessionsPage
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ class Fetching:
         page = fetched.content
         if page.test_id is not None and page.test_id.lower() != job.test_id:
             raise TryLater("the answer is about another test", kind=TryKind.UNREADABLE)
-        view = page_view(fetched.answer, page)
+        view = self._stores.personal.view(fetched.answer, page)
         wrong = wrong_echo(self._looks.dialect, job.ask, view)
         if wrong is not None:
             raise TryLater(wrong, kind=TryKind.UNREADABLE)

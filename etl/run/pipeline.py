@@ -36,8 +36,9 @@ from etl.run.keeping import keep
 from etl.run.looks import Looks
 from etl.run.queue import ByteBudget, Item, Queue, size_of
 from etl.run.stores import Stores
+from etl.tables.personal import personal_data
 from etl.tables.registry import endpoints, tables
-from etl.tables.sessions import SESSION_RESULTS, SessionsPage, page_view
+from etl.tables.sessions import SESSION_RESULTS, SessionsPage
 
 _ITEMS_UNDER_WAY: Final = 512
 _FRAMES_UNDER_WAY: Final = 4
@@ -74,6 +75,8 @@ class PipelineRun:
         """Make a run of this order; nothing is opened yet."""
         self.outcome = Outcome()
         self._order = order
+        self._tables = [tables()[name] for name in order.pipeline.tables]
+        self._personal = personal_data(order.pipeline, order.hash_key)
         self._client = client
         self._world = world
         self._progress = progress
@@ -95,7 +98,7 @@ class PipelineRun:
         """
         async with self._stores_open() as (lake, ledger, work):
             records = Records(ledger)
-            stores = Stores(self._world.clock, self._world.random, ledger, records)
+            stores = Stores(self._world.clock, self._world.random, ledger, records, self._personal)
             learned = await ledger.call(ledger.ledger.note, self._dialect_note)
             looks = Looks(
                 work,
@@ -108,16 +111,15 @@ class PipelineRun:
                 LandingPlan(
                     pipeline=self._order.name,
                     run_id=self._world.run_id,
-                    tables=[tables()[name] for name in self._order.pipeline.tables],
+                    tables=self._tables,
                     partition_by=tuple(self._order.pipeline.lake.partition_by),
+                    personal=self._personal,
                 ),
                 lake,
                 ledger,
                 records,
                 self.outcome.recovery.next_batch,
-                lambda: (
-                    {self._dialect_note: _packed(looks.dialect)} if looks.dialect.settled else {}
-                ),
+                lambda: self._notes(looks.dialect),
             )
             self.outcome.tally = landing.tally
             self._progress.begin_pipeline(self._order.name, len(work), landing.tally, self._client)
@@ -198,8 +200,14 @@ class PipelineRun:
                 for item in items:
                     if isinstance(item.content, SessionsPage):
                         pages = in_hand.setdefault(item.answer.test_id or "", {})
-                        pages[item.answer.object_id or ""] = page_view(item.answer, item.content)
+                        view = self._personal.view(item.answer, item.content)
+                        pages[item.answer.object_id or ""] = view
         return in_hand
+
+    def _notes(self, dialect: Dialect) -> dict[str, str]:
+        """Return what every commit tells a fresh machine."""
+        learned = {self._dialect_note: _packed(dialect)} if dialect.settled else {}
+        return {**self._personal.notes(self._tables), **learned}
 
     @property
     def _dialect_note(self) -> str:
@@ -224,7 +232,8 @@ class PipelineRun:
         stack.enter_context(lake.locked(self._order.name))
         if ledger.set_aside is not None:
             self.outcome.notes.append(f"An unreadable ledger was set aside: {ledger.set_aside}.")
-        self.outcome.recovery = recover(lake, ledger, self._order.name)
+        notes = self._personal.notes(self._tables)
+        self.outcome.recovery = recover(lake, ledger, self._order.name, notes)
         self.outcome.notes += self.outcome.recovery.sentences()
         ledger.begin_run(self._world.run_id, self._world.now_us())
         return ledger

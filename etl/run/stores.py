@@ -1,4 +1,4 @@
-"""What the stages of one pipeline share: clock, chance, ledger and records."""
+"""What the stages of one pipeline share: clock, chance, ledger, records, and what is hidden."""
 
 from dataclasses import dataclass
 from random import Random
@@ -6,6 +6,7 @@ from random import Random
 from etl.lake.landing import Records
 from etl.ledger.threaded import LedgerThread
 from etl.pacing.clock import Clock
+from etl.tables.personal import PersonalData
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,3 +17,4 @@ class Stores:
     random: Random
     ledger: LedgerThread
     records: Records
+    personal: PersonalData

@@ -1,8 +1,9 @@
 """What a table is: data and one pure function, from an answer to rows."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias
 
 import pyarrow as pa
 import xxhash
@@ -32,16 +33,20 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A row or body that could not be read, kept with the reason."""
+    """A row or body that could not be read, kept with the reason; `body` None if not kept."""
 
     reason: str
-    body: str = field(repr=False)
-    session_id: str | None = None
+    body: str | None = field(repr=False)
+    session_id: str | None = field(default=None, repr=False)
 
     @property
     def key(self) -> int:
-        """The hash that makes the same reject, seen again, add nothing."""
-        return row_hash(f"reject:{self.session_id}:{self.body}".encode(errors="replace"))
+        """The hash that makes the same reject, seen again, add nothing.
+
+        Where the body is not kept, the reason is all that tells it from others.
+        """
+        told = self.reason if self.body is None else self.body
+        return row_hash(f"reject:{self.session_id}:{told}".encode(errors="replace"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +62,8 @@ class Rows:
 
     keys: Sequence[int]
     hashes: Sequence[int]
-    columns: dict[str, Array]
-    extra: Sequence[str | None] | None = None
+    columns: dict[str, Array] = field(repr=False)
+    extra: Sequence[str | None] | None = field(default=None, repr=False)
     rejects: Sequence[Reject] = ()
     unknown_fields: frozenset[str] = frozenset()
     order: int = 0
@@ -98,6 +103,14 @@ row_hash: Callable[[bytes], int] = xxhash.xxh3_64_intdigest
 def key_hash(parts: Sequence[object]) -> int:
     """Return the hash of a row's key, as it stands in the key columns of a file."""
     return row_hash("\0".join(str(part) for part in parts).encode(errors="replace"))
+
+
+_FIELD_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+
+
+def field_name(name: str) -> str:
+    """Return a field's name for the report, unless it may be data: a map by e-mail address."""
+    return name if _FIELD_NAME.fullmatch(name) else "(a name that is none)"
 
 
 def printable(body: bytes) -> str:

@@ -1,0 +1,154 @@
+"""What becomes of personal data before it lands: columns left out, columns hashed.
+
+Ledger and lake know a row by what lands of it. So no hash of theirs lets anyone guess what
+was left out, and a data file alone still tells which rows it holds. In clear, under the
+names that the API gives, values are known to the inbox alone, until their batch has landed.
+"""
+
+import hmac
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+import msgspec
+import pyarrow as pa
+from pydantic import SecretStr
+
+from etl.client.values import Answer
+from etl.config.models import Pipeline
+from etl.config.settings import hash_key_bytes
+from etl.paging.values import PageView
+from etl.tables.sessions import SessionsPage, page_view
+from etl.tables.values import AnyTable, Array, Reject, Rows, key_hash, row_hash
+
+_SESSION: Final = "session_id"
+_KEY_NOTE: Final = "hash key"
+_encode = msgspec.json.Encoder().encode
+
+
+class PersonalData:
+    """What a pipeline does to personal data: pure, the same in every run under one key."""
+
+    def __init__(self, pipeline: Pipeline, key: bytes) -> None:
+        """Do what the pipeline's `columns` say; `key` is that of its hashes."""
+        self._key = key
+        self._kept = not pipeline.columns
+        self._excluded = {name: set(chosen.exclude) for name, chosen in pipeline.columns.items()}
+        self._hashed = {name: set(chosen.hash) for name, chosen in pipeline.columns.items()}
+        self._hides_sessions = any(_SESSION in hashed for hashed in self._hashed.values())
+
+    def rows(self, table: AnyTable, answer: Answer, rows: Rows) -> Rows:
+        """Return the rows as they land; as they are where nothing is excluded or hashed."""
+        if self._kept:
+            return rows
+        hashed = self._hashed.get(table.name, set())
+        excluded = self._excluded.get(table.name, set())
+        columns = {
+            name: self._hashes_of(column)
+            if name in hashed
+            else pa.nulls(len(column), column.type)
+            if name in excluded
+            else column
+            for name, column in rows.columns.items()
+        }
+        keys = rows.keys
+        if not hashed.isdisjoint(table.key):
+            keys = _keys(table.key, columns, answer, len(keys))
+        return replace(
+            rows,
+            keys=keys,
+            hashes=_row_hashes(columns),
+            columns=columns,
+            extra=None,
+            rejects=[self.reject(reject) for reject in rows.rejects],
+            keeps_body=False,
+        )
+
+    def reject(self, reject: Reject) -> Reject:
+        """Return a reject as it lands: without its body where anything is excluded or hashed."""
+        if self._kept:
+            return reject
+        return replace(reject, body=None, session_id=self.session(reject.session_id))
+
+    def session(self, session_id: str | None) -> str | None:
+        """Return a session's name in the lake."""
+        hidden = session_id is not None and self._hides_sessions
+        return self._hash(session_id) if hidden and session_id is not None else session_id
+
+    def view(self, answer: Answer, page: SessionsPage) -> PageView:
+        """Return what paging sees of a page: its ids as the rows that land are known by them."""
+        view = page_view(answer, page)
+        return replace(view, ids=self._ids(page)) if self._hides_sessions else view
+
+    def _ids(self, page: SessionsPage) -> tuple[int, ...]:
+        names = page.rows.columns[_SESSION].to_pylist()
+        landing = {
+            listed: key_hash([self._hash(str(name))])
+            for listed, name in zip(page.rows.keys, names, strict=True)
+        }
+        return tuple(landing.get(listed) or self._keyed(listed) for listed in page.ids)
+
+    def notes(self, tables: Iterable[AnyTable]) -> dict[str, str]:
+        """Return what a lake is to remember, since rows could not be told apart otherwise.
+
+        Which key hashes, by a hash under it, and which columns of each table's key are hashed.
+        """
+        notes = {
+            f"hashed in the key of {table.name}": " ".join(
+                column for column in table.key if column in self._hashed.get(table.name, ())
+            )
+            for table in tables
+        }
+        if any(self._hashed.values()):
+            notes[_KEY_NOTE] = self._hash("the key itself")[:16]
+        return notes
+
+    def _hash(self, value: str) -> str:
+        return hmac.digest(self._key, value.encode(), "sha256").hex()
+
+    def _hashes_of(self, column: Array) -> Array:
+        values: list[str | None] = column.to_pylist()
+        known = {value: self._hash(value) for value in set(values) if value is not None}
+        return pa.array([None if value is None else known[value] for value in values], pa.string())
+
+    def _keyed(self, listed: int) -> int:
+        """Return the id of a row that was listed and could not be read."""
+        return int.from_bytes(hmac.digest(self._key, listed.to_bytes(8), "sha256")[:8])
+
+
+def personal_data(pipeline: Pipeline, hash_key: SecretStr | None) -> PersonalData:
+    """Return what a pipeline does to personal data under the key of the settings."""
+    return PersonalData(pipeline, b"" if hash_key is None else hash_key_bytes(hash_key))
+
+
+def disagreement(noted: Mapping[str, str], notes: Mapping[str, str]) -> str | None:
+    """Return why rows under these notes cannot join those that landed under `noted`, or None."""
+    changed = {name for name, value in notes.items() if noted.get(name, value) != value}
+    if _KEY_NOTE in changed:
+        return "ETL_HASH_KEY is not the one under which the rows in the lake were hashed."
+    for name in sorted(changed):
+        table = name.rpartition(" ")[2]
+        was, now = (
+            f"with {value} hashed" if value else "in clear" for value in (noted[name], notes[name])
+        )
+        return f"The rows of {table} in the lake are known by their key {was}, not {now}."
+    return None
+
+
+def _keys(
+    key: Sequence[str], columns: Mapping[str, Array], answer: Answer, count: int
+) -> tuple[int, ...]:
+    """Return the hash of each row's key, as a data file alone tells it."""
+    shared = [answer.test_id] * count
+    parts = [columns[name].to_pylist() if name in columns else shared for name in key]
+    return tuple(map(key_hash, zip(*parts, strict=True)))
+
+
+def _row_hashes(columns: Mapping[str, Array]) -> tuple[int, ...]:
+    """Return the hash of each row's values, as they land."""
+    plain = [
+        column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column
+        for column in columns.values()
+    ]
+    rows = zip(*(column.to_pylist() for column in plain), strict=True)
+    return tuple(map(row_hash, map(_encode, rows)))
