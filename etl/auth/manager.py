@@ -18,6 +18,7 @@ from anyio.abc import TaskGroup
 
 from etl.auth.grants import GrantFailed, Token, ask_for_token
 from etl.config.models import Connection
+from etl.config.secrets import known_secrets
 from etl.errors import CredentialsRefused, EtlError, Unreachable
 from etl.pacing.clock import Clock
 from etl.pacing.events import Events, no_events
@@ -164,6 +165,7 @@ class TokenManager:
             if isinstance(error, CredentialsRefused):
                 self._token = None
         else:
+            known_secrets.add_token(token.value.get_secret_value())
             self.grants += 1
             self._token, self._failure = token, None
             # Jittered, so that many processes do not renew at once.

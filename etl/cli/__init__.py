@@ -14,7 +14,9 @@ from etl.errors import EtlError
 def main() -> NoReturn:
     """Run the command line, and exit as the contract says; never shows a traceback but a bug's."""
     from etl.cli.app import app
+    from etl.cli.crash import guard_against_crashes, story_of
 
+    guard_against_crashes()
     try:
         app()
     except EtlError as error:
@@ -26,19 +28,17 @@ def main() -> NoReturn:
         # The reader has gone (`etl status | head`): nothing is left to say to it.
         sys.stdout = open("/dev/null", "w", encoding="utf-8")  # noqa: SIM115, PTH123
         sys.exit(0)
-    except Exception:  # noqa: BLE001 - the one place where a bug is told from an error
-        import traceback
-
-        traceback.print_exc()
+    except Exception as bug:  # noqa: BLE001 - the one place where a bug is told from an error
+        print(story_of(bug), end="", file=sys.stderr)
         _say(
             "This is a bug in etl. Please report it with the lines above and the output of "
-            "`etl --version`; look through them for anything that is not for others' eyes."
+            "`etl --version`; they hold neither data nor secrets."
         )
         sys.exit(1)
     sys.exit(0)
 
 
 def _say(text: str) -> None:
-    from etl.cli.output import printable
+    from etl.report.terminal import printable
 
     print(f"etl: {printable(text)}", file=sys.stderr)

@@ -120,7 +120,7 @@ def _print(report: RunReport, flags: RunFlags) -> None:
         print_summary(report, Console(soft_wrap=True))
     for pipeline in report.pipelines:
         if pipeline.error is not None and (flags.json or flags.quiet):
-            sys.stderr.write(f"etl: pipeline {pipeline.name}: {pipeline.error}\n")
+            say(f"etl: pipeline {pipeline.name}: {pipeline.error}")
 
 
 def _run_id() -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from etl.cli.output import say
 from etl.config.load import SandboxCredentials, load
 from etl.config.models import Config
+from etl.config.secrets import known_secrets
 from etl.report.logs import set_up_logs
 from etl.tables.registry import tables
 
@@ -30,16 +31,16 @@ def load_config(
         sandbox=sandbox,
         require_credentials=require_credentials,
     )
-    set_up_logs(config.log_format, config.log_level, secrets_of(config))
+    known_secrets.add(_secrets_of(config))
+    set_up_logs(config.log_format, config.log_level)
     for warning in config.warnings:
         say(f"warning: {warning}")
     return config
 
 
-def secrets_of(config: Config) -> list[str]:
-    """Return what no line may ever hold."""
+def _secrets_of(config: Config) -> list[str]:
+    """Return what no line may ever hold; tokens join it as they are granted."""
+    secrets = [connection.client_secret for connection in config.connections.values()]
     return [
-        connection.client_secret.get_secret_value()
-        for connection in config.connections.values()
-        if connection.client_secret is not None
+        secret.get_secret_value() for secret in (*secrets, config.hash_key) if secret is not None
     ]

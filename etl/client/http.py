@@ -33,6 +33,7 @@ from etl.client.values import (
     UnreadableBodyError,
 )
 from etl.config.models import Connection
+from etl.config.secrets import masked
 from etl.errors import BadRequest, Forbidden, NotFound
 from etl.pacing.clock import Clock
 from etl.pacing.events import Events, no_events
@@ -79,7 +80,7 @@ class _Response:
         for name in _REQUEST_ID_HEADERS:
             value = self.headers.get(name)
             if value:
-                shown = "".join(c for c in value[:80] if c.isascii() and c.isprintable())
+                shown = "".join(c for c in masked(value)[:80] if c.isascii() and c.isprintable())
                 return f" [{name} {shown}]"
         return ""
 

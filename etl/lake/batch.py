@@ -152,7 +152,8 @@ class Batch:
 
 
 def _not_written(part: _Part, error: Exception) -> LakeError:
-    disk = error if isinstance(error, OSError) else OSError(str(error).split(". ")[0])
+    # What Arrow says of a value quotes it: only its words on the disk are told.
+    disk = error if isinstance(error, OSError) else OSError(type(error).__name__)
     return LakeError(
         f"A data file could not be written: {disk_reason(disk)}.",
         where=part.path,

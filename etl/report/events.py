@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
+from etl.config.secrets import masked
 from etl.errors import UsageError
 from etl.pacing.events import Events, Field, no_events
 
@@ -23,7 +24,7 @@ class EventLines:
     def __call__(self, event: str, **fields: Field) -> None:
         """Write one event with its time."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self._file.write(json.dumps({"event": event, "time": now, **fields}) + "\n")
+        self._file.write(masked(json.dumps({"event": event, "time": now, **fields})) + "\n")
         self._file.flush()
 
 

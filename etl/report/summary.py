@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from etl.report.progress import duration
+from etl.report.terminal import printable
 from etl.report.values import PipelineReport, RunReport, Status
 
 
@@ -54,7 +55,7 @@ def _print_pipeline(pipeline: PipelineReport, console: Console) -> None:
     for test, count in pipeline.removed.items():
         _say(console, f"  removed    from test {test}: {_count(count, 'session')} listed no more")
     for name, count in pipeline.unknown_fields.items():
-        _say(console, f"  new field  {name!r}, kept in _extra ({_count(count, 'answer')})")
+        _say(console, f"  new field  {name!r}, which no table knows ({_count(count, 'answer')})")
     for note in pipeline.notes:
         _say(console, f"  note       {note}", "yellow")
     for failed in pipeline.failed:
@@ -77,14 +78,6 @@ def duckdb_line(lake: str, table: str) -> str:
 
 def _say(console: Console, text: str, style: str = "") -> None:
     console.print(Text(printable(text), style=style), soft_wrap=True)
-
-
-def printable(text: str) -> str:
-    """Return foreign text with what a terminal would obey made visible instead."""
-    return "".join(
-        character if character.isprintable() or character in "\n\t" else repr(character)[1:-1]
-        for character in text
-    )
 
 
 def _size(count: int) -> str:

@@ -5,6 +5,8 @@ from typing import Final
 
 import msgspec
 
+from etl.config.secrets import masked
+
 
 class Status(StrEnum):
     """How a run ended."""
@@ -78,7 +80,7 @@ class RunReport(msgspec.Struct, frozen=True):
 
 def to_json(report: RunReport) -> bytes:
     """Return the report as one JSON object."""
-    return msgspec.json.encode(report)
+    return masked(msgspec.json.encode(report).decode()).encode()
 
 
 _SEVERITY: Final = (1, 5, 3, 75, 4, 6, 0)
