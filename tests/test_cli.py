@@ -403,11 +403,12 @@ def served(project: Shell) -> Iterator[Shell]:
         text=True,
     ) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(6)]
+        lines = [process.stdout.readline() for _ in range(11)]  # 2 tests and 4 classic ones
         for line in lines[:4]:
             name, _, value = line.removeprefix("export ").strip().partition("=")
             project.environ[name] = value
-        assert all(line.startswith("# test ") for line in lines[4:])
+        assert all(line.startswith("# test ") for line in lines[4:10])
+        assert lines[10].startswith("# GET /api/")
         yield project
         process.terminate()
 

@@ -4,6 +4,7 @@ import anyio
 
 from etl.cli.output import say
 from etl.errors import UsageError
+from etl.sandbox.routes import ROUTES
 from etl.sandbox.server import Sandbox, SandboxOptions, serve
 
 
@@ -47,8 +48,10 @@ def _announce(sandbox: Sandbox) -> None:
         ("USERTESTING_CLIENT_SECRET", sandbox.client_secret),
     ):
         print(f"export {name}={value}", flush=True)
-    for test_id in sandbox.test_ids:
-        print(f"# test {test_id}", flush=True)
+    for test_id in (*sandbox.test_ids, *sandbox.classic_ids):
+        print(f"# test {test_id} {sandbox.product(test_id)}", flush=True)
+    for route in ROUTES:
+        print(f"# GET {route.path}", flush=True)
 
 
 def _rate(text: str) -> tuple[int, float]:

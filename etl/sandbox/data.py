@@ -9,6 +9,8 @@ from typing import Final
 
 import msgspec
 
+from etl.sandbox.ids import uuid_of
+
 _NEWEST: Final = datetime(2025, 6, 30, 18, 0, tzinfo=UTC)
 _STATUSES: Final = ("COMPLETE",) * 49 + ("COMPLETE_WITH_ISSUES",)
 
@@ -17,12 +19,9 @@ Row = dict[str, object]
 
 def test_ids(seed: int, count: int) -> tuple[str, ...]:
     """Return the ids of the tests that the sandbox lists."""
-    return tuple(_uuid(Random(f"{seed}:test:{number}").getrandbits(128)) for number in range(count))
-
-
-def _uuid(bits: int) -> str:
-    text = f"{bits & ~(0xF << 76 | 3 << 62) | (4 << 76 | 2 << 62):032x}"  # version 4, as RFC 9562
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    return tuple(
+        uuid_of(Random(f"{seed}:test:{number}").getrandbits(128)) for number in range(count)
+    )
 
 
 def sessions_of(seed: int, test_id: str, count: int | None) -> list[Row]:
@@ -30,7 +29,7 @@ def sessions_of(seed: int, test_id: str, count: int | None) -> list[Row]:
     random = Random(f"{seed}:{test_id.lower()}")
     if count is None:
         count = random.choice((0, 1, 7, 60, 240, 499, 500, 501, 730, 1100, 1800))
-    audiences = [_uuid(random.getrandbits(128)) for _ in range(3)]
+    audiences = [uuid_of(random.getrandbits(128)) for _ in range(3)]
     return list(_rows(random, audiences, count))
 
 
@@ -41,7 +40,7 @@ def _rows(random: Random, audiences: list[str], count: int) -> Iterator[Row]:
         finished -= timedelta(milliseconds=1 + int(draw * 7_200_000))
         started = finished - timedelta(milliseconds=60_000 + int(random.random() * 3_000_000))
         yield {
-            "sessionId": _uuid(random.getrandbits(128)),
+            "sessionId": uuid_of(random.getrandbits(128)),
             "audienceId": None if draw < 0.02 else audiences[int(draw * 3)],
             "status": _STATUSES[int(draw * len(_STATUSES))],
             "startTime": _iso(started),
@@ -92,7 +91,7 @@ class Listing:
         finished = _NEWEST + timedelta(days=1, seconds=self.made)
         started = finished - (timedelta(days=20) if late else timedelta(minutes=9))
         return {
-            "sessionId": _uuid(int.from_bytes(digest[:16])),
+            "sessionId": uuid_of(int.from_bytes(digest[:16])),
             "audienceId": None,
             "status": "COMPLETE",
             "startTime": _iso(started),

@@ -1,11 +1,13 @@
 """Everything that an API or a network can do wrong, as data."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Final
 
 import msgspec
+
+from etl.sandbox.patches import patched
 
 
 class FaultKind(StrEnum):
@@ -32,13 +34,43 @@ class FaultKind(StrEnum):
     TOP_FIELD = "top_field"
     ROW_FIELDS = "row_fields"
     RAW_ROW = "raw_row"
+    FIELDS = "fields"
+    CUE = "cue"
     TOKEN = "token"
     LEAK_SECRET = "leak_secret"
+    EXPIRED = "expired"
+    SHORT = "short"
+    WRONG_RANGE = "wrong_range"
+    REPLACED = "replaced"
+    HUGE = "huge"
+
+
+ENDPOINTS: Final = (
+    "token",
+    "page",
+    "details",
+    "transcript",
+    "video",
+    "clips",
+    "clip",
+    "qx",
+    "reels",
+    "reel",
+    "workspaces",
+    "tests",
+    "study",
+    "completed",
+    "v1_session",
+    "v1_clip",
+    "v1_reel",
+    "media",
+)
+"""What can be asked, as faults and the log call it; `page` is the listing of sessions."""
 
 
 @dataclass(slots=True)
 class Fault:
-    """A fault on one kind of request.
+    """A fault on one endpoint, of one test or of one object (a session, clip or reel) if told.
 
     It strikes the `nth` matching request from now (the first, if None) and the
     `times - 1` matching ones after it; 0 times is for ever. `value` says more, by kind:
@@ -46,12 +78,18 @@ class Fault:
     zstd, `total` what is echoed (`"absent"` leaves it out), `echo` a mapping over limit and
     offset, `headers` a mapping, `redirect` a URL, `slash` or `loop`, `row_fields` a mapping
     over the page's second row (`"absent"` drops the field), `raw_row` its JSON, `top_field`
-    the name of an unknown field beside the rows, `token` a mapping over the token's answer.
+    the name of an unknown field beside the rows, `token` a mapping over the token's answer,
+    `fields` changes of any JSON answer by their paths (`patches`), `cue` a block put after a
+    transcript's head. Of media alone: `expired` refuses the link, `short` sends half the
+    bytes as if they were all, `wrong_range` answers a range that was not asked for,
+    `replaced` puts another file in the place of this one, `huge` promises `value` bytes
+    (100 GB if None) and sends zeros until the client hangs up.
     """
 
     kind: FaultKind
-    on: Literal["page", "token"] = "page"
+    on: str = "page"
     test_id: str | None = None
+    object_id: str | None = None
     nth: int | None = None
     times: int = 1
     value: Any = None
@@ -59,9 +97,11 @@ class Fault:
     seen: int = 0
     struck: int = 0
 
-    def strikes(self, on: str, test_id: str | None) -> bool:
+    def strikes(self, on: str, test_id: str | None, objects: Container[str | None]) -> bool:
         """Count a request, and say whether the fault strikes it."""
         if on != self.on or (self.test_id is not None and test_id != self.test_id):
+            return False
+        if self.object_id is not None and self.object_id not in objects:
             return False
         self.seen += 1
         if self.seen < (self.nth or 1) or (self.times and self.struck >= self.times):
@@ -72,11 +112,11 @@ class Fault:
 
 def fault_from(told: dict[str, Any]) -> Fault:
     """Return the fault that a control call describes; raises ValueError for an unknown one."""
-    unknown = told.keys() - {"kind", "on", "test_id", "nth", "times", "value", "headers"}
-    if unknown:
-        raise ValueError(f"unknown keys: {sorted(unknown)}")
-    if told.get("on", "page") not in ("page", "token"):
-        raise ValueError("`on` is page or token")
+    known = {"kind", "on", "test_id", "object_id", "nth", "times", "value", "headers"}
+    if told.keys() - known:
+        raise ValueError(f"unknown keys: {sorted(told.keys() - known)}")
+    if told.get("on", "page") not in ENDPOINTS:
+        raise ValueError(f"`on` is one of {', '.join(ENDPOINTS)}")
     return Fault(**{**told, "kind": FaultKind(told["kind"])})
 
 
@@ -128,13 +168,30 @@ def falsified(  # noqa: PLR0911 - a kind of fault, a return
             return page
 
 
+def falsified_body(body: bytes, fault: Fault, endpoint: str) -> bytes:
+    """Return an answer's body as the fault makes it, whatever was asked."""
+    if fault.kind is FaultKind.FIELDS:
+        return msgspec.json.encode(patched(msgspec.json.decode(body), fault.value))
+    if fault.kind is FaultKind.TOP_FIELD and endpoint != "page":
+        changes = {f"/{fault.value}": {"a": 1}}
+        return msgspec.json.encode(patched(msgspec.json.decode(body), changes))
+    if fault.kind is FaultKind.CUE:
+        end = b"\r\n" if b"\r\n" in body else b"\n"
+        head, gap, rest = body.partition(end * 2)
+        return b"".join((head, gap or end * 2, str(fault.value).encode(), end * 2, rest))
+    return body
+
+
 def _changed(row: bytes, fields: dict[str, Any]) -> bytes:
     told = {**msgspec.json.decode(row), **fields}
     return msgspec.json.encode({name: value for name, value in told.items() if value != "absent"})
 
 
-def striking(faults: list[Fault], on: str, test_id: str | None) -> Iterator[Fault]:
-    """Yield the faults that strike this request, counting it for each."""
-    for fault in faults:
-        if fault.strikes(on, test_id):
-            yield fault
+def striking(
+    faults: Iterable[Fault],
+    on: str,
+    test_id: str | None = None,
+    objects: Container[str | None] = (),
+) -> list[Fault]:
+    """Return the faults that strike this request, counting it for each."""
+    return [fault for fault in faults if fault.strikes(on, test_id, objects)]

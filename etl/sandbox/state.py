@@ -1,43 +1,21 @@
-"""What a sandbox holds while it runs, and how tests and control calls change it."""
+"""A running sandbox: what it holds, what goes wrong in it, what it was asked."""
 
-from collections import Counter, OrderedDict
+import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass
 
-from etl.sandbox.data import Listing, Row, sessions_of, test_ids
-from etl.sandbox.faults import Fault
+from etl.sandbox.contents import Contents
+from etl.sandbox.faults import ENDPOINTS, Fault
 from etl.sandbox.limits import RateLimiter
-from etl.sandbox.pages import Spelling
-from etl.sandbox.tokens import Tokens
-
-_LISTINGS_KEPT: Final = 64
-
-
-@dataclass(frozen=True, slots=True)
-class SandboxOptions:
-    """How a sandbox behaves. The same seed serves the same rows at every start.
-
-    `sessions` of each test vary by seed if None. `rate_requests` None never refuses.
-    """
-
-    seed: int = 0
-    tests: int = 12
-    sessions: int | None = None
-    token_ttl_seconds: float = 3600.0
-    rate_requests: int | None = 10
-    rate_seconds: float = 60.0
-    latency_ms: float = 0.0
-    client_id: str = "sandbox"
-    client_secret: str = "sandbox-secret"
-    scope: str = "studies:read"
-    spelling: Spelling = field(default_factory=Spelling)
-    log_requests: bool = True
+from etl.sandbox.media import Links, MediaFile
+from etl.sandbox.options import SandboxOptions
+from etl.sandbox.tokens import TOKEN_PATH, Tokens
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedRequest:
-    """An API request as it arrived, and the status that it was answered with."""
+    """A request as it arrived, and the status that it was answered with."""
 
     at: float
     path: str
@@ -45,6 +23,10 @@ class LoggedRequest:
     query: dict[str, str]
     status: int
     token: str
+    endpoint: str = "page"
+    session_id: str | None = None
+    object_id: str | None = None
+    range: str | None = None
 
 
 Action = Callable[["Sandbox", str], None]
@@ -52,31 +34,41 @@ Action = Callable[["Sandbox", str], None]
 
 @dataclass(slots=True)
 class _Before:
+    endpoint: str
     test_id: str | None
     nth: int
     action: Action
     seen: int = 0
 
 
-class Sandbox:
-    """A running sandbox: where it is, what it holds, what it was asked."""
+class Sandbox(Contents):
+    """A running sandbox: where it is, what it holds, what it was asked.
+
+    `requests` and `statuses` are those of the API, which count against the limit;
+    `transfers` those of media, which do not, with `media_bytes` sent in all.
+    `tokens_at_media` counts the tokens that were carried there, where they must never go.
+    """
 
     def __init__(self, options: SandboxOptions, url: str = "") -> None:
         """Hold nothing yet; the server tells its URL when it listens."""
-        self.options = options
+        super().__init__(options)
         self.url = url
         self.tokens = Tokens(
             options.client_id, options.client_secret, options.scope, options.token_ttl_seconds
         )
         self.limiter = RateLimiter(options.rate_requests, options.rate_seconds)
+        self.links = Links(f"sandbox {options.seed}".encode())
         self.faults: list[Fault] = []
         self.statuses: Counter[int] = Counter()
         self.requests: list[LoggedRequest] = []
+        self.transfers: list[LoggedRequest] = []
+        self.tokens_at_media = 0
+        self.media_bytes = 0
         self.forbidden: dict[str, int] = {}
-        self.token_path = "/oauth2/v1/token"
-        self._listings: OrderedDict[str, Listing] = OrderedDict()
-        self._changed: dict[str, Listing] = {}
+        self.token_path = TOKEN_PATH
         self._before: list[_Before] = []
+        self._not_ready: dict[tuple[str, str], float] = {}
+        self._asked: Counter[str] = Counter()
 
     @property
     def token_url(self) -> str:
@@ -98,75 +90,52 @@ class Sandbox:
         """How many tokens were granted."""
         return self.tokens.grants
 
-    @property
-    def test_ids(self) -> tuple[str, ...]:
-        """The tests that it lists; it serves any other UUID too."""
-        return test_ids(self.options.seed, self.options.tests)
-
-    def listing(self, test_id: str) -> Listing:
-        """Return a test's listing, made when it is first asked for."""
-        test_id = test_id.lower()
-        if test_id in self._changed:
-            return self._changed[test_id]
-        if test_id not in self._listings:
-            rows = sessions_of(self.options.seed, test_id, self.options.sessions)
-            self._listings[test_id] = Listing(rows)
-            if len(self._listings) > _LISTINGS_KEPT:
-                self._listings.popitem(last=False)
-        return self._listings[test_id]
-
-    def _to_change(self, test_id: str) -> Listing:
-        return self._changed.setdefault(test_id.lower(), self.listing(test_id))
-
-    def session_ids(self, test_id: str) -> list[str]:
-        """Return the ids that a test lists now, newest first."""
-        return [str(row["sessionId"]) for row in self.listing(test_id).rows]
-
-    def rows(self, test_id: str) -> list[Row]:
-        """Return the sessions that a test lists now, as they are served."""
-        return list(self.listing(test_id).rows)
-
-    def set_sessions(self, test_id: str, count: int) -> None:
-        """Give a test so many sessions."""
-        self._changed[test_id.lower()] = Listing(sessions_of(self.options.seed, test_id, count))
-
-    def complete(self, test_id: str, n: int = 1) -> None:
-        """Complete sessions: they appear at the head."""
-        listing = self._to_change(test_id)
-        for _ in range(n):
-            listing.insert(0, listing.new_row(test_id))
-
-    def finish_late(self, test_id: str, position: int) -> None:
-        """Complete a session that started long ago: it appears behind known ones."""
-        listing = self._to_change(test_id)
-        listing.insert(position, listing.new_row(test_id, late=True))
-
-    def remove(self, test_id: str, *positions: int) -> None:
-        """Remove sessions, as the vendor does with refunded ones."""
-        listing = self._to_change(test_id)
-        for position in sorted(positions, reverse=True):
-            listing.remove(position)
-
-    def edit(self, test_id: str, position: int, **fields: object) -> None:
-        """Change fields of a session, by their names in the API."""
-        self._to_change(test_id).edit(position, fields)
-
-    def swap(self, test_id: str, one: int, other: int) -> None:
-        """Exchange two sessions."""
-        self._to_change(test_id).swap(one, other)
+    def before(self, endpoint: str, nth: int, action: Action, test_id: str | None = None) -> None:
+        """Do something before the n-th request from now (of one test) is answered."""
+        self._before.append(_Before(endpoint, test_id, nth, action))
 
     def before_page(self, nth: int, action: Action, test_id: str | None = None) -> None:
         """Do something before the n-th page from now (of one test) is answered."""
-        self._before.append(_Before(test_id, nth, action))
+        self.before("page", nth, action, test_id)
 
-    def about_to_answer(self, test_id: str) -> None:
-        """Do what `before_page` has asked for, for this request."""
+    def about_to_answer(self, test_id: str | None, endpoint: str) -> None:
+        """Do what `before` has asked for, for this request."""
         for before in list(self._before):
-            if before.test_id in (None, test_id):
+            if before.endpoint == endpoint and before.test_id in (None, test_id):
                 before.seen += 1
                 if before.seen == before.nth:
                     self._before.remove(before)
-                    before.action(self, test_id)
+                    before.action(self, test_id or "")
+
+    def not_ready(self, object_id: str, endpoint: str, until: float | None = None) -> None:
+        """Answer 404 for a session's or test's transcript, video, scores, and so on.
+
+        It ends at `until` (seconds since the epoch), or when `ready` is called.
+        """
+        if endpoint not in ENDPOINTS:
+            raise ValueError(f"there is no endpoint {endpoint!r}")
+        self._not_ready[object_id.lower(), endpoint] = float("inf") if until is None else until
+
+    def ready(self, object_id: str, endpoint: str) -> None:
+        """Answer what was not ready."""
+        self._not_ready.pop((object_id.lower(), endpoint), None)
+
+    def is_ready(self, object_id: str, endpoint: str) -> bool:
+        """Say whether an endpoint of a session or test is ready."""
+        until = self._not_ready.get((object_id, endpoint))
+        return until is None or until <= time.time()
+
+    def is_generated(self, object_id: str) -> bool:
+        """Count a question for a clip or reel; say whether there is a file by now."""
+        self._asked[object_id] += 1
+        return self._asked[object_id] > self.options.generating
+
+    def link(self, file: MediaFile) -> tuple[str, str]:
+        """Return a signed link to a file, and when it dies."""
+        options = self.options
+        videos = file.folder == "videos"
+        seconds = options.video_link_seconds if videos else options.clip_link_seconds
+        return self.links.sign(self.url, file.name, time.time(), seconds)
 
     def revoke_tokens(self) -> None:
         """Make every token granted so far worthless."""
@@ -198,3 +167,8 @@ class Sandbox:
         self.statuses[request.status] += 1
         if self.options.log_requests:
             self.requests.append(request)
+
+    def note_transfer(self, request: LoggedRequest) -> None:
+        """Note a transfer that was begun."""
+        if self.options.log_requests:
+            self.transfers.append(request)
