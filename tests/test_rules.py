@@ -54,12 +54,13 @@ def test_a_hint_is_waited_for_up_to_a_minute_and_a_second_of_jitter(hint, waited
 @pytest.mark.parametrize(
     ("round_trips", "guard"),
     [
-        ([], 0.6),  # nothing is known: half of the most
-        ([0.3], 0.06),  # no spread: a thousandth of the window
+        ([], 1.2),  # nothing is known: the most
+        ([0.3] * 19, 1.2),  # too few to say anything
+        ([0.3] * 20, 0.06),  # no spread: a thousandth of the window
         ([0.3] * 50 + [0.4], 0.06),  # one of 51 is beyond the 95th percentile
         ([5.0, 0.1, *[0.5] * 18], 0.06),  # so are the last and the first of 20
         ([0.1, 0.1, *[0.5] * 16, 0.9, 0.9], 0.8),
-        ([0.1, 30.0], 1.2),  # a fiftieth, or the limit would lie idle
+        ([0.1, 30.0] * 10, 1.2),  # a fiftieth, or the limit would lie idle
     ],
 )
 def test_the_guard_is_the_spread_of_the_round_trips_within_bounds(round_trips, guard):

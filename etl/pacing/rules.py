@@ -9,6 +9,7 @@ from typing import Final
 
 FIRST_RETRY_SECONDS: Final = 1.0
 LONGEST_RETRY_SECONDS: Final = 60.0
+_FEWEST_ROUND_TRIPS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +38,12 @@ def guard_seconds(round_trips: Sequence[float], window_seconds: float) -> float:
     """Return what a window must be longer by, since requests take unequal time to arrive.
 
     It is the spread (5th to 95th percentile) of the last round trips, at least a
-    thousandth and at most a fiftieth of the window, so that the limit is still used.
+    thousandth and at most a fiftieth of the window, so that the limit is still used. Too few
+    say nothing of it: then it is the most.
     """
     least, most = window_seconds / 1000, window_seconds / 50
-    if not round_trips:
-        return most / 2
+    if len(round_trips) < _FEWEST_ROUND_TRIPS:
+        return most
     ordered = sorted(round_trips)
     last = len(ordered) - 1
     spread = ordered[round(last * 0.95)] - ordered[round(last * 0.05)]
