@@ -10,6 +10,9 @@ PYTHON =
 WHOLLY_COVERED = etl/auth/*,etl/lake/*,etl/ledger/*,etl/pacing/*,etl/paging/*
 # Passed on: make test ARGS='-k paging', make bench ARGS=--help
 ARGS =
+# How many seeds `make sim` tries, or the one whose trace it tells.
+SEEDS = 2000
+SEED =
 # Test processes; 0 runs in one, for a debugger.
 JOBS = auto
 # make lock UPGRADE=--upgrade takes the newest versions; else only what pyproject.toml forces.
@@ -25,7 +28,7 @@ COMPILE = $(BIN)/uv pip compile $(UPGRADE) --universal --python-version 3.11 --q
     --generate-hashes --custom-compile-command 'make lock'
 
 .DELETE_ON_ERROR:
-.PHONY: help run test coverage test-lowest check format bench soak audit package lock clean
+.PHONY: help run test coverage test-lowest check format bench sim soak audit package lock clean
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -62,6 +65,9 @@ format: .venv/.dev ## Format the code, and mend what lint can mend
 
 bench: .venv/.dev ## Measure speed and memory
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+sim: .venv/.dev ## Simulate exports under kills and faults: SEEDS=2000, or SEED=17 for its trace
+	@$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(ARGS)
 
 soak: .venv/.dev ## Try to break it: ARGS='--seconds 3600', ARGS=--help
 	@$(BIN)/python -m tests.soak $(ARGS)
