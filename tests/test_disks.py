@@ -4,16 +4,21 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from threading import Event, Thread
 
 import anyio
 import pytest
 from blockbuster import BlockBuster
+from hypothesis import given
+from hypothesis import strategies as st
 
 from etl.lake.commits import read_names
+from etl.lake.local import LocalLake
+from etl.lake.names import partition_folder, partition_value
 from etl.plan import Asked
 from etl.sandbox.server import SandboxOptions
 from tests.exporting import open_project
-from tests.faults.disks import comes_right, data_files, ledger, settled
+from tests.faults.disks import comes_right, data_files, ledger, noise, settled
 from tests.test_crash import asked, run_process
 
 SLOW = SandboxOptions(rate_requests=None, latency_ms=100)
@@ -68,6 +73,47 @@ async def test_each_commit_names_its_files_with_the_hash_of_their_bytes(tmp_path
         (file,) = read_names(commit, "nightly").files
         assert file.bytes == (project.lake / file.path).stat().st_size
         assert file.xxh3 is not None and len(file.xxh3) == 16
+
+
+async def test_an_unreadable_file_does_not_stop_the_search_for_a_removed_session(tmp_path: Path):
+    async with open_project(tmp_path, 40, 40) as project:
+        await project.export()
+        noise(data_files(project)[0])
+        project.sandbox.remove(project.tests[0], 3)
+        assert (await project.ended()).exit_code == 0
+        assert "40 rows of test" in "".join((await project.export()).pipelines[0].notes)
+        await settled(project)
+
+
+def test_files_that_another_pipeline_renames_meanwhile_do_not_disturb_a_listing(tmp_path: Path):
+    folder = tmp_path / "sessions"
+    folder.mkdir()
+    for number in range(20):
+        (folder / f"a{number}").touch()
+    done = Event()
+
+    def rename() -> None:
+        while not done.is_set():
+            for one, other in (("a", "b"), ("b", "a")):
+                for number in range(20):
+                    (folder / f"{one}{number}").rename(folder / f"{other}{number}")
+
+    thread = Thread(target=rename)
+    thread.start()
+    try:
+        for _ in range(300):
+            LocalLake(tmp_path).data_files()
+    finally:
+        done.set()
+        thread.join()
+
+
+@given(st.text())
+def test_any_partition_value_is_one_folder_and_comes_back(value: str):
+    folder = partition_folder("test_id", value)
+    assert "/" not in folder and "\0" not in folder and folder.count("=") == 1
+    assert folder not in {".", ".."}
+    assert partition_value(folder) == ("test_id", value)
 
 
 # Backups that do not fit together.

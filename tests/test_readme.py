@@ -88,13 +88,13 @@ def test_every_option_that_is_named_exists():
     named = set(re.findall(r"`(--[a-z-]+)", README))
     shown = "".join(
         subprocess.run(
-            [sys.executable, "-m", "etl", *command, "--help"],
+            [sys.executable, "-m", "etl", command, "--help"],
             capture_output=True,
             text=True,
             check=True,
             env={"COLUMNS": "200"},
         ).stdout
-        for command in (["run"], ["sandbox"], ["schema"], ["peek"], ["status"])
+        for command in ("run", "sandbox", "schema", "peek", "status", "verify", "reset")
     )
     assert named and not {option for option in named if option not in shown}
 

@@ -176,6 +176,41 @@ def status(
 
 
 @app.command()
+def verify(
+    context: typer.Context,
+    pipeline: Annotated[
+        str | None, typer.Argument(metavar="[PIPELINE]", help="A pipeline; all if none is named.")
+    ] = None,
+    *,
+    config: ConfigOption = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read every byte and row, not only sizes and footers.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Read the lake again against its own record; asks nothing and needs no state."""
+    from etl.cli.mending import verify_command
+
+    sys.exit(verify_command(_config(context, config), pipeline, deep=deep, as_json=json))
+
+
+@app.command()
+def reset(
+    context: typer.Context,
+    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE", help="A pipeline.")],
+    *,
+    test: Annotated[
+        list[str], typer.Option("--test", metavar="ID", help="A test; may be repeated.")
+    ],
+    config: ConfigOption = None,
+) -> None:
+    """Forget a test's progress, not its rows: the next run reads all of it again."""
+    from etl.cli.mending import reset_command
+
+    reset_command(_config(context, config), pipeline, tuple(test))
+
+
+@app.command()
 def schema(
     table: Annotated[
         str | None, typer.Argument(metavar="[TABLE]", help="A table; all if none is named.")

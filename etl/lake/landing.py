@@ -389,11 +389,17 @@ class Landing:
         """Look up the ids of sessions that are listed no more: rare, so read from the files."""
         gone = {test: keys for test, keys in self._newly_gone.items() if keys}
         found: dict[tuple[str, str], None] = {}
+        unreadable = []
         for path in self._lake.data_files() if gone else ():
             if table_of(path) == _LISTED and path.endswith(".parquet") and may_hold(path, gone):
-                for test_id, (session_id,) in rows_in(self._lake, path, ["session_id"]):
-                    if key_hash([session_id]) in gone.get(test_id, ()):
-                        found[test_id, str(session_id)] = None
+                try:
+                    for test_id, (session_id,) in rows_in(self._lake, path, ["session_id"]):
+                        if key_hash([session_id]) in gone.get(test_id, ()):
+                            found[test_id, str(session_id)] = None
+                except ValueError:
+                    unreadable.append(path)
+        if unreadable:  # which the next start puts aside, to ask their rows again
+            self._lake.doubt(self._plan.pipeline, unreadable)
         self.tally.removed.update(test_id for test_id, _ in found)
         return list(found)
 

@@ -9,7 +9,7 @@ import os
 import secrets
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -18,7 +18,7 @@ import xxhash
 
 from etl.errors import LakeError, disk_advice, disk_reason
 from etl.lake.names import commit_name, hidden_name, read_commit_name
-from etl.ledger.locks import held
+from etl.ledger.locks import held, is_held
 
 _RECORD: Final = "_etl"
 _UNFINISHED: Final = ".unfinished"
@@ -56,6 +56,10 @@ class LocalLake:
             self._make_folder(self.root / _RECORD)
         with held(self.root / _RECORD / f"lock-{pipeline}", f"pipeline {pipeline!r} in this lake"):
             yield
+
+    def is_busy(self, pipeline: str) -> bool:
+        """Say whether a run holds the pipeline's lock in this lake."""
+        return is_held(self.root / _RECORD / f"lock-{pipeline}")
 
     def identity(self) -> str | None:
         """Return the lake's random id, or None if it has none (yet)."""
@@ -116,7 +120,9 @@ class LocalLake:
                 elif prefix and entry.is_symlink():
                     self.refuse_links(prefix + entry.name)
                 elif prefix and entry.is_file(follow_symlinks=False):
-                    yield f"{prefix}{entry.name}", entry.stat(follow_symlinks=False).st_size
+                    with suppress(FileNotFoundError):  # renamed meanwhile, by another pipeline
+                        size = entry.stat(follow_symlinks=False).st_size
+                        yield f"{prefix}{entry.name}", size
 
     def unfinished(self, path: str) -> Path:
         """Make the folders of a new data file and return its hidden place."""
@@ -210,7 +216,8 @@ class LocalLake:
         aside = f"{_RECORD}/damaged/{path.replace('/', '~')}"
         with _disk_errors(self.root):
             self._make_folder((self.root / aside).parent)
-            (self.root / path).rename(self.root / aside)
+            with suppress(FileNotFoundError):  # gone since it was listed
+                (self.root / path).rename(self.root / aside)
             _sync((self.root / path).parent)
         return aside
 

@@ -3,17 +3,15 @@
 Reads only; the recovery commits what is found here.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from etl.lake import commits
 from etl.lake.local import LocalLake
 from etl.lake.names import read_data_name
-from etl.lake.scan import keys_in, may_hold, table_of
+from etl.lake.scan import is_known, keys_in, may_hold, table_of
 from etl.ledger.records import PackedRecord, Record, pack
 from etl.ledger.store import File, Ledger
-from etl.tables import rejects
-from etl.tables.registry import tables
 
 
 @dataclass(slots=True)
@@ -39,7 +37,7 @@ def find_losses(
 
     Raises LakeError where a symbolic link stands in the place of a file or folder.
     """
-    named = {path: file for path, file in ledger.files().items() if _is_known(table_of(path))}
+    named = {path: file for path, file in ledger.files().items() if is_known(table_of(path))}
     here = named.keys() & files.keys()
     mending = Mending(missing=named.keys() - here, broken=lake.doubted(pipeline) & here)
     changed = {path for path in here - mending.broken if files[path] != named[path].bytes}
@@ -69,8 +67,22 @@ def find_losses(
     return mending
 
 
-def _is_known(table: str) -> bool:
-    return table in tables() or table == rejects.NAME
+def read_afresh(lake: LocalLake, ledger: Ledger, tests: Collection[str]) -> dict[str, PackedRecord]:
+    """Return the records of tests as if their listings were never read.
+
+    The rows that the data files hold stay known; what else was known of rows is dropped.
+    """
+    present = _Present(lake, tests)
+    for path in ledger.files():
+        if is_known(table_of(path)):
+            present.add(path)
+    records = {}
+    for test_id in sorted(tests):
+        record = ledger.record(test_id)
+        _forget_rows(record, present.keys.get(test_id, {}))
+        record.forget_listing()
+        records[test_id] = pack(record)
+    return records
 
 
 def _may_be_adopted(path: str, pipeline: str) -> bool:
@@ -79,7 +91,7 @@ def _may_be_adopted(path: str, pipeline: str) -> bool:
     if not name.endswith(".parquet") or name.startswith(("_", ".")):
         return False
     ours = read_data_name(name)
-    return _is_known(table_of(path)) and (ours is None or ours.pipeline == pipeline)
+    return is_known(table_of(path)) and (ours is None or ours.pipeline == pipeline)
 
 
 def _tests_of(lake: LocalLake, pipeline: str, batches: Collection[int]) -> set[str]:
@@ -131,17 +143,19 @@ def _forget_lost(
 ) -> None:
     for test_id in sorted(tests):
         record = ledger.record(test_id)
-        lost = sum(_forget_rows(record, present.keys.get(test_id, {})))
+        lost = _forget_rows(record, present.keys.get(test_id, {}))
         if lost:
             record.forget_listing()
             mending.lost[test_id] = lost
         mending.records[test_id] = pack(record)
 
 
-def _forget_rows(record: Record, present: Mapping[str, Collection[int]]) -> Iterator[int]:
-    """Drop the rows that no file holds from a record; yield how many, by table."""
+def _forget_rows(record: Record, present: Mapping[str, Collection[int]]) -> int:
+    """Drop the rows that no file holds from a record; return how many."""
+    lost = 0
     for table, rows in record.covered.items():
-        missing = rows.keys() - present.get(table, ()) if _is_known(table) else ()
+        missing = rows.keys() - present.get(table, ()) if is_known(table) else ()
         for key in missing:
             del rows[key]
-        yield len(missing)
+        lost += len(missing)
+    return lost

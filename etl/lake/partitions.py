@@ -1,6 +1,6 @@
 """Decides which folder a row belongs to."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -32,9 +32,8 @@ class Layout:
         """Return the rows of each folder, in the order served, without the path's columns."""
         if not self.columns or self.columns == ("test_id",):
             return [(self._folder((self._test_id(rows),)), self._kept(rows))]
-        values = [self._values(rows, column) for column in self.columns]
         places: dict[tuple[str | None, ...], list[int]] = {}
-        for place, key in enumerate(zip(*values, strict=True)):
+        for place, key in enumerate(self.values(rows)):
             places.setdefault(key, []).append(place)
         if len(places) == 1:
             return [(self._folder(key), self._kept(rows)) for key in places]
@@ -42,6 +41,10 @@ class Layout:
             (self._folder(key), self._kept(rows.take(pa.array(indices, pa.int64()))))
             for key, indices in places.items()
         ]
+
+    def values(self, rows: pa.RecordBatch) -> Iterator[tuple[str | None, ...]]:
+        """Return each row's partition values, in the order of the columns."""
+        return zip(*(self._values(rows, column) for column in self.columns), strict=True)
 
     def schema(self, schema: pa.Schema) -> pa.Schema:
         """Return the schema of the table's files: without the columns in the path."""

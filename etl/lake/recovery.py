@@ -7,17 +7,18 @@ same bytes again after an upgrade.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 from etl.errors import AlreadyRunning, ConfigError, LakeError
 from etl.lake import commits
 from etl.lake.commits import Commit, CommitRead
 from etl.lake.local import LocalLake
-from etl.lake.mending import find_losses
+from etl.lake.mending import find_losses, read_afresh
 from etl.lake.names import DataName, finished_name, read_data_name
+from etl.lake.strays import Stray, judge
 from etl.ledger.records import Record, pack
 from etl.ledger.store import Ended, Landed, Ledger
-from etl.paging.values import Listing
 from etl.tables.personal import disagreement
 
 LAKE_ID: Final = "lake_id"
@@ -80,6 +81,17 @@ def recover(lake: LocalLake, ledger: Ledger, pipeline: str, notes: Mapping[str, 
     _remove_leftovers(lake, ledger, pipeline, files, recovery)
     _mend_losses(lake, ledger, pipeline, files, recovery)
     return recovery
+
+
+def reset(
+    lake: LocalLake, ledger: Ledger, pipeline: str, tests: Collection[str], recovery: Recovery
+) -> None:
+    """Forget the listings and proofs of tests, by a commit: it outlives this machine's state.
+
+    The rows that the data files hold stay known. Call it after `recover`.
+    """
+    records = read_afresh(lake, ledger, tests)
+    _commit(lake, ledger, Commit(pipeline, recovery.next_batch, "reset", records=records), recovery)
 
 
 def bind(lake: LocalLake, ledger: Ledger, files: Collection[str]) -> None:
@@ -158,7 +170,7 @@ def _adopt_one(ledger: Ledger, commit: CommitRead) -> None:
             files=commit.files,
             replaced=commit.replaces,
             records={test: pack(record) for test, record in records.items()},
-            reopened=[test for test, record in records.items() if record.listing == Listing()],
+            reopened=[test for test, record in records.items() if record.is_unread],
             looks=looks,
         )
     )
@@ -204,11 +216,12 @@ def _remove_leftovers(
     for path, name in ours.items():
         if path in named:
             continue
-        if not name.finished or name.batch == recovery.next_batch:
-            leftovers[path] = name
-        elif name.batch > recovery.next_batch:
+        stray = judge(name, recovery.next_batch, partial(_attempts, lake, pipeline))
+        if stray is Stray.AHEAD:
             raise _record_damaged(path)
-        elif name.attempt in _attempts(lake, pipeline, name.batch):
+        if stray is Stray.LEFTOVER:
+            leftovers[path] = name
+        elif stray is Stray.COPY:
             recovery.foreign.append(path)
         else:
             del files[path]

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 
 from etl.lake.local import LocalLake
 from etl.lake.names import partition_value
+from etl.lake.partitions import Layout
 from etl.tables import rejects
 from etl.tables.registry import tables
 from etl.tables.values import Reject, key_hash
@@ -16,6 +17,11 @@ from etl.tables.values import Reject, key_hash
 def table_of(path: str) -> str:
     """Return the table that a data file's path belongs to."""
     return PurePosixPath(path).parts[0]
+
+
+def is_known(table: str) -> bool:
+    """Say whether this version knows what a row of the table is."""
+    return table in tables() or table == rejects.NAME
 
 
 def may_hold(path: str, test_ids: Collection[str]) -> bool:
@@ -60,6 +66,30 @@ def keys_in(lake: LocalLake, path: str) -> Iterator[tuple[str, int]]:
     else:
         for test_id, key in rows_in(lake, path, tables()[table].key):
             yield test_id, key_hash(key)
+
+
+def rows_elsewhere(lake: LocalLake, path: str) -> int:
+    """Return how many rows of a data file belong to another folder than its own.
+
+    Raises ValueError if the file cannot be read.
+    """
+    table = tables().get(table_of(path))
+    in_path = dict(_partitions(path))
+    dates = table.dates if table is not None else None
+    layout = Layout(table_of(path), tuple(name for name in in_path if name != "test_id"), dates)
+    if not layout.columns or dates is None:
+        return 0
+    own = [in_path[column] for column in layout.columns]
+    try:
+        with pq.ParquetFile(lake.root / path) as file:
+            return sum(
+                1
+                for batch in file.iter_batches(columns=list(dates))
+                for values in layout.values(batch)
+                if list(values) != own
+            )
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"{path} cannot be read") from error
 
 
 def _partitions(path: str) -> Iterator[tuple[str, str | None]]:

@@ -46,6 +46,11 @@ class Record:
         """Forget how far the pages were read: they are read again."""
         self.listing, self.in_hand = Listing(), {}
 
+    @property
+    def is_unread(self) -> bool:
+        """Whether no page of the listing is known: never read, or forgotten."""
+        return self.listing == Listing() and not self.in_hand
+
     def rows_of(self, table: str) -> dict[int, int]:
         """Return the landed rows of a table, to be read and added to."""
         return self.covered.setdefault(table, {})

@@ -492,6 +492,12 @@ CHAPTER = Chapter(
             ],
         ),
         Case(
+            "the quota is used up half-way",
+            "The quota is used up: free some space and run again; nothing is lost",
+            5,
+            [failing("link,linkat", 2, "EDQUOT")],
+        ),
+        Case(
             "a file may not grow so large (`ulimit -f`)",
             "File too large",
             5,

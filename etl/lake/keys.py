@@ -1,0 +1,77 @@
+"""Compares the keys of a whole lake, in a temporary database on disk: memory stays flat."""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Self
+
+from etl.errors import StateError
+from etl.lake.scan import is_known, table_of
+
+_SIGN = 1 << 63
+"""SQLite's integers are signed, hashes are not."""
+
+
+class Keys:
+    """The keys of rows by table, and the files that hold them. Open it by `with`."""
+
+    def __enter__(self) -> Self:
+        self._database = sqlite3.connect("", isolation_level=None)  # a file without a name
+        self._database.execute("PRAGMA journal_mode = OFF")
+        self._database.execute(
+            "CREATE TABLE held (tab TEXT NOT NULL, key INTEGER NOT NULL, file TEXT NOT NULL)"
+        )
+        self._database.execute("BEGIN")
+        self._indexed = False
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _where: object
+    ) -> None:
+        self._database.close()
+        if isinstance(error, sqlite3.Error):
+            raise StateError(
+                f"The temporary database of keys failed: {error}.",
+                advice="It takes 100 bytes a row: let SQLITE_TMPDIR name a folder with that room.",
+            ) from error
+
+    def add(self, path: str, rows: Iterable[tuple[str, int]]) -> int:
+        """Add the keys of a data file; return how many there were."""
+        table = table_of(path)
+        before = self._database.total_changes
+        self._database.executemany(
+            "INSERT INTO held VALUES (?, ?, ?)", ((table, key - _SIGN, path) for _, key in rows)
+        )
+        return self._database.total_changes - before
+
+    def add_foreign(self, path: str, rows: Callable[[], Iterable[tuple[str, int]]]) -> None:
+        """Add the keys of a file that is not ours, as far as it can be read."""
+        with suppress(ValueError):
+            self.add(path, rows())
+
+    def doubled(self) -> Iterator[tuple[str, int]]:
+        """Yield each file that holds rows that another one, added before, holds too; how many."""
+        self._index()
+        yield from self._database.execute(
+            "SELECT file, count(*) FROM held AS later WHERE EXISTS ("
+            "SELECT 1 FROM held AS earlier WHERE earlier.tab = later.tab "
+            "AND earlier.key = later.key AND earlier.rowid < later.rowid) "
+            "GROUP BY file ORDER BY file"
+        )
+
+    def lost(self, landed: Mapping[str, Iterable[int]]) -> Iterator[tuple[str, int]]:
+        """Yield the tables of which some of these keys are in no file, and how many."""
+        self._index()
+        for table, rows in landed.items():
+            find = "SELECT 1 FROM held WHERE tab = ? AND key = ?"
+            lost = sum(
+                self._database.execute(find, (table, key - _SIGN)).fetchone() is None
+                for key in (rows if is_known(table) else ())
+            )
+            if lost:
+                yield table, lost
+
+    def _index(self) -> None:
+        if not self._indexed:
+            self._database.execute("CREATE INDEX by_key ON held (tab, key)")
+            self._indexed = True
