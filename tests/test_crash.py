@@ -2,9 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -17,7 +18,7 @@ from blockbuster import BlockBuster
 
 from etl.sandbox.server import SandboxOptions, open_sandbox
 from tests.crash.kills import kill_again_and_again
-from tests.crash.matrix import MODES, Ground, Point, faults_of, open_rig
+from tests.crash.matrix import MODES, SIZES, Ground, Point, faults_of, open_rig
 from tests.crash.zygote import Zygote, lacking, open_zygote
 from tests.exporting import TESTS, Project
 
@@ -110,6 +111,48 @@ def some_points(mode: str, calls: Mapping[str, int]) -> list[Point]:
         Point(mode, call, random.randint(1, calls[call]), random.choice(faults_of(call)))
         for call in [*random.sample(others, 2), "write"]
     ]
+
+
+SYSTEM_CALLS = {
+    "write": "write pwrite64 writev pwritev pwritev2 sendfile copy_file_range",
+    "sync": "fsync fdatasync sync_file_range msync",
+    "rename": "rename renameat renameat2",
+    "link": "link linkat symlink symlinkat",
+    "unlink": "unlink unlinkat rmdir",
+    "make": "mkdir mkdirat mknod mknodat creat open openat openat2",
+    "change": "ftruncate truncate fallocate chmod fchmod fchmodat fchmodat2 fchown utimensat",
+}
+
+
+async def test_the_points_are_all_calls_that_change_a_file(tmp_path: Path):
+    strace = shutil.which("strace")
+    if lack := lacking() or (None if strace else "strace is not installed"):
+        pytest.skip(f"CALLS NOT COMPARED: {lack}")
+    trace = tmp_path / "trace"
+    calls = ",".join(f"?{call}" for calls in SYSTEM_CALLS.values() for call in calls.split())
+    prefix = [str(strace), "-f", "-y", "-qq", "-o", str(trace), "-e", f"trace={calls}"]
+    ground = Ground(tmp_path / "project")
+    async with (
+        open_zygote(tmp_path, prefix) as zygote,
+        open_rig("half-way", zygote, ground, tmp_path / "saved") as rig,
+    ):
+        ground.restore(tmp_path / "saved")
+        before = len(trace.read_text())
+        counted = (await rig.run(SIZES)).calls
+    assert counted == seen(trace.read_text()[before:], [rig.project.lake, rig.project.state])
+
+
+def seen(trace: str, roots: Sequence[Path]) -> dict[str, int]:
+    """Return how many calls of each kind strace saw below these folders."""
+    kinds = {name: kind for kind, names in SYSTEM_CALLS.items() for name in names.split()}
+    found = dict.fromkeys(SYSTEM_CALLS, 0)
+    for line in trace.splitlines():
+        call = re.match(r"\d+ +(\w+)\(", line)
+        if call is None or not any(f"{root}{end}" in line for root in roots for end in '/">'):
+            continue
+        if not call[1].startswith("open") or "O_CREAT" in line:
+            found[kinds[call[1]]] += 1
+    return found
 
 
 async def test_a_ledger_and_a_lake_restored_from_last_week_come_right(tmp_path: Path):

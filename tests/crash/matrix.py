@@ -169,11 +169,11 @@ class Rig:
         for death in self.mode.deaths:
             call = f"{death.call}@{death.within}"
             strike = self._strike(Point(self.name, call, death.nth, "kill"))
-            ended = await self._run(SIZES, strike)
+            ended = await self.run(SIZES, strike)
             assert ended.code == -9, f"{self.name} is not what it says: {ended}"
             await to_thread.run_sync(self._ground.come_back)
         if self.mode.completed:
-            assert (await self._run(SIZES)).code == 0
+            assert (await self.run(SIZES)).code == 0
             self._see()
             self._since_us = time.time_ns() // 1_000
             self.project.sandbox.complete(TESTS[2], 4)
@@ -263,14 +263,15 @@ class Rig:
     ) -> tuple[Ended, Counter[Page]]:
         requests = self.project.sandbox.requests
         mark = len(requests)
-        ended = await self._run(sizes, strike)
+        ended = await self.run(sizes, strike)
         pages: Counter[Page] = Counter()
         for request in requests[mark:]:
             query = {name: value for name, value in request.query.items() if name != "testId"}
             pages[str(request.test_id), tuple(sorted(query.items()))] += 1
         return ended, pages
 
-    async def _run(self, sizes: Mapping[str, float], strike: Strike | None = None) -> Ended:
+    async def run(self, sizes: Mapping[str, float], strike: Strike | None = None) -> Ended:
+        """Run the export where it stands, struck if asked."""
         return await self._zygote.run(
             Run(
                 ["--config", str(self.project.file), "run", "--quiet"],

@@ -15,9 +15,11 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <unistd.h>
+#include <utime.h>
 
 enum kind { WRITE, SYNC, RENAME, LINK, UNLINK, MAKE, CHANGE, KINDS };
 
@@ -25,7 +27,7 @@ enum kind { WRITE, SYNC, RENAME, LINK, UNLINK, MAKE, CHANGE, KINDS };
 enum fault { NONE, KILL, TORN, ERROR, FULL, DEAD, CUT };
 
 struct plan {
-    char roots[2][PATH_MAX]; /* absolute, with a slash at the end; the second may be empty */
+    char roots[2][PATH_MAX]; /* absolute; the second may be empty */
     char within[64];         /* only paths that have this in them count */
     int kind, nth, fault, error;
     int flags[2]; /* of EXT4_IOC_SHUTDOWN, a power cut */
@@ -52,21 +54,20 @@ static int below(const char *path)
 {
     if (!strstr(path, plan.within))
         return 0;
-    for (int i = 0; i < 2; i++)
-        if (plan.roots[i][0] && !strncmp(path, plan.roots[i], strlen(plan.roots[i])))
+    for (int i = 0; i < 2; i++) {
+        size_t length = strlen(plan.roots[i]);
+        if (length && !strncmp(path, plan.roots[i], length) && (!path[length] || path[length] == '/'))
             return 1;
+    }
     return 0;
 }
 
 static int descriptor_below(int fd)
 {
-    char link[32], path[PATH_MAX + 1];
+    char link[32], path[PATH_MAX];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t length = readlink(link, path, PATH_MAX - 1);
-    if (length <= 0)
-        return 0;
-    path[length++] = '/'; /* a root itself counts, when it is synced */
-    path[length] = 0;
+    path[length > 0 ? length : 0] = 0;
     return below(path);
 }
 
@@ -149,6 +150,12 @@ SHIM(fdatasync, (int fd), ON_FILE(SYNC, fd), (fd))
 SHIM(ftruncate, (int fd, off_t size), ON_FILE(CHANGE, fd), (fd, size))
 SHIM(ftruncate64, (int fd, off64_t size), ON_FILE(CHANGE, fd), (fd, size))
 SHIM(fchmod, (int fd, mode_t mode), ON_FILE(CHANGE, fd), (fd, mode))
+SHIM(fchown, (int fd, uid_t user, gid_t group), ON_FILE(CHANGE, fd), (fd, user, group))
+SHIM(utimensat, (int at, const char *path, const struct timespec times[2], int flags),
+     ON_PATH(CHANGE, path), (at, path, times, flags))
+SHIM(utimes, (const char *path, const struct timeval times[2]), ON_PATH(CHANGE, path),
+     (path, times))
+SHIM(utime, (const char *path, const struct utimbuf *times), ON_PATH(CHANGE, path), (path, times))
 SHIM(chmod, (const char *path, mode_t mode), ON_PATH(CHANGE, path), (path, mode))
 SHIM(fchmodat, (int at, const char *path, mode_t mode, int flags), ON_PATH(CHANGE, path),
      (at, path, mode, flags))
@@ -163,6 +170,16 @@ SHIM(unlinkat, (int at, const char *path, int flags), ON_PATH(UNLINK, path), (at
 SHIM(rmdir, (const char *path), ON_PATH(UNLINK, path), (path))
 SHIM(mkdir, (const char *path, mode_t mode), ON_PATH(MAKE, path), (path, mode))
 SHIM(mkdirat, (int at, const char *path, mode_t mode), ON_PATH(MAKE, path), (at, path, mode))
+
+/* These return their error. */
+#define SHIM_ALLOCATE(name, offset)                                                                \
+    int name(int fd, offset from, offset size)                                                     \
+    {                                                                                              \
+        return ON_FILE(CHANGE, fd) == NONE ? REAL(name)(fd, from, size) : plan.error;              \
+    }
+
+SHIM_ALLOCATE(posix_fallocate, off_t)
+SHIM_ALLOCATE(posix_fallocate64, off64_t)
 
 #define SHIM_OPEN(name, signature, arguments)                                                      \
     int name signature                                                                             \

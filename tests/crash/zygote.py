@@ -122,13 +122,16 @@ class Zygote:
 
 
 @asynccontextmanager
-async def open_zygote(folder: Path) -> AsyncIterator[Zygote]:
-    """Make the shim in a folder, and start a parent of runs under it."""
+async def open_zygote(folder: Path, prefix: Sequence[str] = ()) -> AsyncIterator[Zygote]:
+    """Make the shim in a folder, and start a parent of runs under it.
+
+    `prefix` is a command that starts it: one that watches its system calls.
+    """
     shim = folder / "shim.so"
     make = ["cc", "-shared", "-fPIC", "-O2", "-o", str(shim), str(SOURCE)]
     await to_thread.run_sync(lambda: subprocess.run(make, check=True))
     environ = {**os.environ, "LD_PRELOAD": str(shim)}
-    command = [sys.executable, "-m", __name__, str(shim)]
+    command = [*prefix, sys.executable, "-m", __name__, str(shim)]
     async with await open_process(command, env=environ, stderr=None) as process:
         yield Zygote(process)
         process.terminate()
@@ -157,7 +160,7 @@ class _Counts(ctypes.Structure):
 def _plan(strike: dict[str, Any]) -> _Plan:
     plan = _Plan()
     for place, root in enumerate(strike["roots"]):
-        plan.roots[place].value = f"{root}/".encode()
+        plan.roots[place].value = root.encode()
     plan.within = strike["within"].encode()
     plan.kind = CALLS.index(strike["call"])
     plan.nth = strike["nth"]
