@@ -9,6 +9,7 @@ whether anything was left to do.
 
 import errno
 import shutil
+import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
@@ -91,6 +92,8 @@ class Mode:
     partition_by: str = "[test_id]"
     sizes: Mapping[str, float] = field(default_factory=lambda: SIZES)
     state_is_lost: bool = False
+    state_is_old: bool = False
+    file_is_lost: bool = False
 
 
 _SECOND_COMMIT = Death("link", "/answers/", 2)  # a batch has landed, the next one lacks its commit
@@ -106,6 +109,8 @@ MODES: Mapping[str, Mode] = {
     "upgraded": Mode((_SECOND_COMMIT,), sizes=LARGER),  # the same rows make other batches
     "repartitioned": Mode((_SECOND_COMMIT,), partition_by="[start_month]"),
     "lost-state": Mode((_SECOND_COMMIT,), state_is_lost=True),
+    "old-state": Mode((_SECOND_COMMIT,), state_is_old=True),  # what waits there has landed since
+    "lost-file": Mode(completed=True, file_is_lost=True),
 }
 
 
@@ -173,18 +178,35 @@ class Rig:
             assert ended.code == -9, f"{self.name} is not what it says: {ended}"
             await to_thread.run_sync(self._ground.come_back)
         if self.mode.completed:
-            assert (await self.run(SIZES)).code == 0
-            self._see()
-            self._since_us = time.time_ns() // 1_000
-            self.project.sandbox.complete(TESTS[2], 4)
-            self.project.sandbox.finish_late(TESTS[2], 20)
-            self.project.sandbox.complete(TESTS[0], 1)
-            self.project.sandbox.remove(TESTS[1], 10)
+            await self._complete()
         self._see()
         await to_thread.run_sync(self._write, self.mode.partition_by)
+        if self.mode.state_is_old:
+            await self._age_state()
         if self.mode.state_is_lost:
             await to_thread.run_sync(emptied, self.project.state)
+        if self.mode.file_is_lost:
+            (await to_thread.run_sync(self._files))[-1].unlink()
         await to_thread.run_sync(shutil.copytree, self.project.folder, self._saved)
+
+    async def _complete(self) -> None:
+        """Let a run come through, and some sessions come and go after it."""
+        assert (await self.run(SIZES)).code == 0
+        self._see()
+        self._since_us = time.time_ns() // 1_000
+        self.project.sandbox.complete(TESTS[2], 4)
+        self.project.sandbox.finish_late(TESTS[2], 20)
+        self.project.sandbox.complete(TESTS[0], 1)
+        self.project.sandbox.remove(TESTS[1], 10)
+
+    async def _age_state(self) -> None:
+        """Let a run come through, and then restore the state of before."""
+        state = self.project.state
+        with tempfile.TemporaryDirectory() as kept:
+            await to_thread.run_sync(lambda: shutil.copytree(state, kept, dirs_exist_ok=True))
+            assert (await self.run(SIZES)).code == 0
+            await to_thread.run_sync(emptied, state)
+            await to_thread.run_sync(lambda: shutil.copytree(kept, state, dirs_exist_ok=True))
 
     async def calls(self) -> Mapping[str, int]:
         """Return how many calls of each kind a run makes that is not struck."""
