@@ -6,7 +6,7 @@ commit point is the commit's file in the lake; the ledger is marked after it.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import pyarrow as pa
@@ -244,9 +244,15 @@ class Landing:
     def _fresh(self, table: str, rows: Rows, covered: dict[int, int]) -> list[int]:
         """Return the places of rows not landed; note those that the API now answers anew."""
         fresh = []
+        met: dict[int, bool] = {}  # whether it is new
         for place, key in enumerate(rows.keys):
             value = rows.hashes[place]
-            if key not in covered:
+            if key in met:
+                if met[key] and value != covered[key]:
+                    self.tally.edited[table] += 1  # twice in one answer: the first one counts
+                continue
+            met[key] = key not in covered
+            if met[key]:
                 fresh.append(place)
             elif covered[key] == value:
                 continue
@@ -343,9 +349,22 @@ class Landing:
             record.removed = gone
         how = ended(look) if look is not None else None
         if how is not None:
-            self._ended[test_id] = how
+            self._ended[test_id] = self._if_read(how, record)
             del self._looks[test_id]
         self._records.pack(test_id, record, keep_open=test_id not in self._ended)
+
+    def _if_read(self, how: Ended, record: Record) -> Ended:
+        """Return how a look ended: badly, if of all that the test lists no row could be read.
+
+        Then the API has most likely changed: that is no night to call complete.
+        """
+        listed = record.listing.ids
+        if how.failed or not listed or all(table.name != _LISTED for table in self._plan.tables):
+            return how
+        if not record.rows_of(_LISTED).keys().isdisjoint(listed):
+            return how
+        said = f"None of its {len(listed)} sessions could be read; they are in the table rejects."
+        return replace(how, verdict=None, failed=said)
 
     def _land(self, packed: Mapping[str, PackedRecord]) -> Landed:
         """Write, publish and commit the batch; blocks."""
