@@ -175,27 +175,6 @@ async def test_a_swap_deep_down_is_found_within_as_many_nights_as_pages(opened: 
         assert new in (await to_thread.run_sync(project.landed))[test]
 
 
-async def test_a_test_beyond_the_reach_lands_what_can_be_had_and_says_so(opened: Opened):
-    async with opened(10_501) as project:
-        report, codes = await project.export_with_codes()
-        assert codes == [4]
-        assert report.status is Status.PARTIAL
-        assert "10501" in report.pipelines[0].failed[0].error
-        rows = await to_thread.run_sync(project.lake_rows)
-        assert len({row["session_id"] for row in rows}) == len(rows) == 10_500
-
-
-@pytest.mark.parametrize("status", [403, 404])
-async def test_a_test_that_cannot_be_seen_costs_only_itself(opened: Opened, status: int):
-    async with opened(5, 5, 5) as project:
-        project.sandbox.forbid(project.tests[1], status)
-        report, codes = await project.export_with_codes()
-        assert codes == [4]
-        assert [failed.test_id for failed in report.pipelines[0].failed] == [project.tests[1]]
-        assert report.pipelines[0].verified == 2
-        assert report.token_grants == 1
-
-
 async def test_an_accepted_failure_is_reported_and_no_exit_4(opened: Opened):
     async with opened(5, 5, extra=f"    accept_failures: [{TESTS[1]}]\n") as project:
         project.sandbox.forbid(project.tests[1], 404)
@@ -237,81 +216,6 @@ async def test_credentials_revoked_in_the_middle_end_the_run_after_landing(opene
         assert report.pipelines[0].rows["sessions"] >= 500
 
 
-PASSING = [
-    Fault(FaultKind.STATUS, value=500),
-    Fault(FaultKind.STATUS, value=502),
-    Fault(FaultKind.STATUS, value=503, headers={"Retry-After": "1"}),
-    Fault(FaultKind.STATUS, value=408),
-    Fault(FaultKind.CUT_HEADERS),
-    Fault(FaultKind.CUT_BODY),
-    Fault(FaultKind.RESET),
-    Fault(FaultKind.TRUNCATED_JSON),
-    Fault(FaultKind.CORRUPT_GZIP),
-    Fault(FaultKind.BOMB),
-    Fault(FaultKind.BODY, value="<html>login</html>"),
-    Fault(FaultKind.BODY, value=""),
-    Fault(FaultKind.BODY, value="null"),
-    Fault(FaultKind.BODY, value='{"error":"busy"}'),
-    Fault(FaultKind.BODY, value='{"sessions":' * 100_000),
-    Fault(FaultKind.OTHER_TEST),
-    Fault(FaultKind.OLD_PAGE),
-    Fault(FaultKind.ECHO, value={"offset": 3}),
-    Fault(FaultKind.ECHO, value={"limit": 9_999}),
-    Fault(FaultKind.TOTAL, value=-1),
-    Fault(FaultKind.DROP_ROW),
-    Fault(FaultKind.REPEAT_ROW),
-    Fault(FaultKind.HEADERS, value={"x-ratelimit-limit": "ten", "x-ratelimit-remaining": "-4"}),
-    Fault(FaultKind.HEADERS, value={"Set-Cookie": "a=b"}),
-    Fault(FaultKind.REDIRECT, value="slash"),
-]
-
-
-@pytest.mark.parametrize("fault", PASSING, ids=lambda fault: f"{fault.kind}-{fault.value}"[:40])
-async def test_a_fault_that_passes_ends_in_a_complete_export(opened: Opened, fault: Fault):
-    async with opened(1_200) as project:
-        fault.nth = 2
-        project.sandbox.add_fault(fault)
-        report = await project.export()
-        assert report.status is Status.COMPLETE, report.pipelines[0].failed
-        assert fault.struck == 1
-        await project.exact()
-
-
-LASTING = [
-    Fault(FaultKind.STATUS, value=500),
-    Fault(FaultKind.BODY, value="<html>login</html>"),
-    Fault(FaultKind.OTHER_TEST),
-    Fault(FaultKind.STATUS, value=400),
-    Fault(FaultKind.REDIRECT, value="http://169.254.169.254/latest"),
-    Fault(FaultKind.REDIRECT, value="loop"),
-]
-
-
-@pytest.mark.parametrize("fault", LASTING, ids=lambda fault: f"{fault.kind}-{fault.value}"[:40])
-async def test_a_fault_that_lasts_costs_its_test_and_the_others_go_on(opened: Opened, fault: Fault):
-    async with opened(40, 1_200, 40) as project:
-        fault.test_id, fault.times, fault.struck, fault.seen = project.tests[1], 0, 0, 0
-        project.sandbox.add_fault(fault)
-        for test in (project.tests[0], project.tests[2]):
-            # The others are still answered while the bad one fails.
-            project.sandbox.add_fault(Fault(FaultKind.STATUS, test_id=test, value=503))
-        report, codes = await project.export_with_codes()
-        assert codes == [4]
-        assert [failed.test_id for failed in report.pipelines[0].failed] == [project.tests[1]]
-        assert report.pipelines[0].verified == 2
-
-
-@pytest.mark.parametrize("total", [-1, None, "9", "absent", True, 1.5])
-async def test_without_a_believable_total_all_lands_and_nothing_is_called_proved(
-    opened: Opened, total: object
-):
-    async with opened(1_200) as project:
-        project.sandbox.add_fault(Fault(FaultKind.TOTAL, value=total, times=0))
-        _, codes = await project.export_with_codes()
-        assert codes == [4]
-        await project.exact()
-
-
 @pytest.mark.parametrize("lie", [3, -600])
 async def test_a_total_that_lies_is_reported_with_the_figures(opened: Opened, lie: int):
     async with opened(700) as project:
@@ -331,18 +235,6 @@ async def test_no_request_is_sent_that_the_report_does_not_count(opened: Opened,
         report = await project.export()
         assert report.requests.total == len(project.sandbox.requests)
         assert report.requests.retried == 1
-
-
-async def test_an_api_out_of_reach_ends_the_run_resumable(opened: Opened):
-    async with opened(1_200) as project:
-        project.sandbox.add_fault(Fault(FaultKind.RESET, nth=2, times=40))
-        report, codes = await project.export_with_codes()
-        assert codes == [4]
-        assert report.stopped_because == "unreachable"
-        assert report.pipelines[0].rows["sessions"] >= 500
-        project.sandbox.faults.clear()
-        assert (await project.export()).status is Status.COMPLETE
-        await project.exact()
 
 
 SPELLINGS = [

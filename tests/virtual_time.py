@@ -28,9 +28,13 @@ class _LeapingSelector(selectors.BaseSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         events = self._real.select(None if timeout is None else min(timeout, self._moment))
-        if not events and timeout:
-            if self._moment and _threads_at_work():
+        if events or not timeout:
+            return events
+        if self._moment:
+            if _threads_at_work():
                 return self._real.select(_THREAD_SECONDS)  # time stands still meanwhile
+            events = self._real.select(0)  # what a thread said just before it was done
+        if not events:
             self.now += timeout
         return events
 

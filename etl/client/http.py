@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import aiohttp
@@ -26,6 +26,7 @@ from etl.auth.proxies import proxy_for
 from etl.client.values import (
     Answer,
     Content,
+    Endpoint,
     Fetched,
     Request,
     TryKind,
@@ -109,8 +110,9 @@ class Client:
         self._by_status: dict[str, int] = {}
         self._retried = 0
         self._slashed: dict[str, bool] = {}
-        self._last_good: URL | None = None
+        self._last_good: tuple[URL, Endpoint[Any]] | None = None
         self._probing = Lock()
+        self._fetched_at_us = 0
 
     @property
     def usage(self) -> Usage:
@@ -157,7 +159,7 @@ class Client:
             request.session_id,
             request.object_id,
             response.status,
-            int(self._clock.time() * 1_000_000),
+            self._moment_us(),
             response.body,
         )
         try:
@@ -165,18 +167,44 @@ class Client:
         except UnreadableBodyError as error:
             reason = f"the body cannot be read: {error}{response.request_id()}"
             raise TryLater(reason, kind=TryKind.UNREADABLE, answer=answer) from None
+        self._last_good = self._url(request), request.endpoint
         return Fetched(answer, content)
+
+    def _moment_us(self) -> int:
+        """Return the wall time, yet never one that was told before: somebody may set the clock.
+
+        By it answers are told apart, and those of a pass from older ones.
+        """
+        self._fetched_at_us = max(self._fetched_at_us + 1, int(self._clock.time() * 1_000_000))
+        return self._fetched_at_us
+
+    async def answers(self) -> bool | None:
+        """Ask again for what was good before: does it still come? None if nothing ever was.
+
+        So the trouble of one test is told from the API's own. Raises what `fetch` does,
+        but TryLater.
+        """
+        if self._last_good is None:
+            return None
+        url, endpoint = self._last_good
+        try:
+            response, token = await self._send(url, int(endpoint.priority))
+            if response.status != 200:
+                return False
+            self._tokens.good(token, response.sent_at)
+            endpoint.decode(response.body)
+        except (TryLater, UnreadableBodyError):
+            return False
+        return True
 
     async def _authorized(self, request: Request[Content]) -> _Response:
         """Send with a token, and replay until it is clear what a refusal means."""
         refusals = Refusals()
         while True:
-            url = self._url(request)
-            response, token = await self._redirected(url, request)
+            response, token = await self._redirected(self._url(request), request)
             if response.status not in (401, 403):
                 if response.status == 200:
                     self._tokens.good(token, response.sent_at)
-                    self._last_good = url
                 return response
             refusals.add(token, self._clock.monotonic())
             self._tokens.judge(refusals, response.status)
@@ -203,11 +231,8 @@ class Client:
         if self._last_good is None or died_first or refusals.forbidden:
             return
         async with self._probing:
-            if token.last_good_at > refused_at or self._tokens.ready() is None:
-                return
-            response, used = await self._send(self._last_good, 0)
-            if response.status == 200:
-                self._tokens.good(used, response.sent_at)
+            if token.last_good_at <= refused_at and self._tokens.ready() is not None:
+                await self.answers()
 
     async def _redirected(self, url: URL, request: Request[Content]) -> tuple[_Response, Token]:
         """Send, and follow redirects on the API's own origin: each is a send of its own."""

@@ -20,10 +20,14 @@ from etl.ledger.frames import Identity, identity, pack_frame, unpack_frame
 from etl.ledger.locks import held
 from etl.ledger.records import PackedRecord, Record, pack_proofs, unpack
 from etl.ledger.schema import MIGRATIONS, VERSION
+from etl.pacing.rules import LONGEST_RETRY_SECONDS
 from etl.paging.values import Listing, Verdict
 
 ROUND_LIFE_US: Final = 12 * 3600 * 1_000_000
 """A round left open is gone on with for 12 hours; after that a new one begins."""
+
+
+_LONGEST_DELAY_US: Final = int((LONGEST_RETRY_SECONDS + 1) * 1_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,7 +414,12 @@ class Ledger:
             )
             began = database.execute("SELECT value FROM meta WHERE name = 'round'").fetchone()
             left_open = any(known.get(test, "done") == "open" for test in wanted)
-            if afresh or not left_open or began is None or now_us - int(began[0]) > ROUND_LIFE_US:
+            if (
+                afresh
+                or not left_open
+                or began is None
+                or abs(now_us - int(began[0])) > ROUND_LIFE_US
+            ):
                 database.execute("DELETE FROM work WHERE endpoint = ?", (endpoint,))
                 database.execute("INSERT OR REPLACE INTO meta VALUES ('round', ?)", (str(now_us),))
             database.executemany(
@@ -422,7 +431,9 @@ class Ledger:
                 "WHERE endpoint = ? AND state = 'open'",
                 (endpoint,),
             )
-            found = {row[0]: Work(*row) for row in rows}
+            # A wrong clock may have told a time that is far away: no delay is that long.
+            latest_us = now_us + _LONGEST_DELAY_US
+            found = {row[0]: Work(row[0], row[1], min(row[2], latest_us)) for row in rows}
         return [found[test] for test in wanted if test in found]
 
     def postpone(self, endpoint: str, work: Work, error: str) -> None:

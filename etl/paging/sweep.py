@@ -80,6 +80,18 @@ def begin(known: Listing, *, audit: str, now_us: int) -> Sweep:
     )
 
 
+def believed(known: Listing, now_us: int) -> Listing:
+    """Return a listing whose times have all been: one of the future was told by a wrong clock.
+
+    What was read then counts as read long ago, else it would be proved again only when
+    that time has come.
+    """
+    if known.read_at_us <= now_us:
+        return known
+    proved_at_us = tuple(at if at <= now_us else 0 for at in known.proved_at_us)
+    return replace(known, read_at_us=0, proved_at_us=proved_at_us)
+
+
 def refreshed(sweep: Sweep, now_us: int) -> Sweep:
     """Return the sweep as it goes on now: from the head if its pages have gone stale."""
     if sweep.verdict is not None or sweep.proof_of is not None or not sweep.fresh:

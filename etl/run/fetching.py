@@ -42,6 +42,14 @@ class Stop:
     error: EtlError | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """When a page was asked, and whether the last thing heard of the API was an answer."""
+
+    at: float
+    in_good_times: bool
+
+
 class Fetching:
     """The fetchers of one pipeline: they lease a page, ask it and hand the answer on."""
 
@@ -62,6 +70,7 @@ class Fetching:
         self._left_in_inbox = left_in_inbox
         self._changed = Event()
         self._answered_at = stores.clock.monotonic()
+        self._all_is_well = False  # nobody knows yet
         self._scope = CancelScope()
 
     def stop(self, because: str, error: EtlError | None = None) -> None:
@@ -113,11 +122,12 @@ class Fetching:
             query=(("testId", job.test_id), *job.ask.query()),
             attempt=job.attempt,
         )
+        asked = _Asked(self._stores.clock.monotonic(), self._all_is_well)
         try:
             fetched = await self._client.fetch(request)
             view = self._believed(job, fetched)
         except TryLater as later:
-            await self._try_later(job, later, queue)
+            await self._try_later(job, later, asked, queue)
         except RequestsSpent:
             self._looks.give_back(job)
             self.stop("max_requests")
@@ -149,7 +159,7 @@ class Fetching:
     ) -> None:
         """Pass the answer to the inbox first, then let paging read it."""
         await queue.put(fetched)
-        self._answered_at = self._stores.clock.monotonic()
+        self._answered_at, self._all_is_well = self._stores.clock.monotonic(), True
         sweep = self._looks.answered(job, view)
         if sweep is not None:
             await self._tell(job.test_id, sweep, queue)
@@ -169,23 +179,49 @@ class Fetching:
         self._looks.dialect = other
         self._looks.give_back(job)
 
-    async def _try_later(self, job: Job, later: TryLater, queue: Queue) -> None:
+    async def _try_later(self, job: Job, later: TryLater, asked: _Asked, queue: Queue) -> None:
         """Ask again after a while, unless patience with this test or the API has ended."""
         delay = retry_delay(job.attempt, later.hint_seconds, self._stores.random)
-        now = self._stores.clock.monotonic()
-        failed_for = self._looks.retry(job, now, delay)
-        others_answered = self._answered_at > now - failed_for
-        spent = job.attempt + 1 >= self._patience.attempts and later.kind is not TryKind.THROTTLED
-        if spent and (others_answered or later.kind is TryKind.UNREADABLE):
+        failed_for = self._looks.retry(job, self._stores.clock.monotonic(), delay)
+        spent = job.attempt + 1 >= self._patience.attempts or self._is_outage(failed_for)
+        self._all_is_well = False
+        if (
+            spent
+            and later.kind is not TryKind.THROTTLED
+            and await self._is_its_own(job, later, asked)
+        ):
             if later.answer is not None:
                 await queue.put(Fetched(later.answer, None))
             await self._fail(job.test_id, _given_up(job, later), queue)
-        elif failed_for >= self._patience.outage_seconds and not others_answered:
+        elif self._is_outage(failed_for):
             self.stop("unreachable", _unreachable(later, failed_for))
         else:
             work = Work(job.test_id, job.attempt + 1, self._now_us() + int(delay * 1e6))
             ledger = self._stores.ledger
             await ledger.call(ledger.ledger.postpone, SESSION_RESULTS.name, work, later.reason)
+
+    def _is_outage(self, failed_for: float) -> bool:
+        """Say whether nothing has been answered for as long as the patience lasts."""
+        silent_for = self._stores.clock.monotonic() - self._answered_at
+        return min(failed_for, silent_for) >= self._patience.outage_seconds
+
+    async def _is_its_own(self, job: Job, later: TryLater, asked: _Asked) -> bool:
+        """Tell the trouble of one test from an outage: others are answered before and after.
+
+        A try that was asked in bad times may have met the end of an outage.
+        """
+        answers: bool | None = self._answered_at > asked.at
+        if not answers:
+            try:
+                answers = await self._client.answers()
+            except (RequestsSpent, Stopped, EtlError):
+                return False  # whoever asks next meets it too
+        if answers is None:
+            return later.kind is TryKind.UNREADABLE
+        if answers:
+            self._answered_at, self._all_is_well = self._stores.clock.monotonic(), True
+        patient_no_more = job.attempt + 1 >= 2 * self._patience.attempts
+        return answers and (asked.in_good_times or patient_no_more)
 
     async def _fail(self, test_id: str, error: TestFailed, queue: Queue) -> None:
         listing = self._looks.close(test_id)

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from etl.ledger.store import Work
 from etl.paging import sweep as sweeps
@@ -96,12 +96,18 @@ class Looks:
         """Begin a look, and return its sweep.
 
         `in_hand` are pages of it that an earlier process left in the inbox: they may
-        already be all that it takes.
+        already be all that it takes. None counts as read later than now: somebody may
+        have set the clock back since.
         """
         self._opening -= 1
-        began_at_us = min((view.read_at_us for view in in_hand.values()), default=now_us)
+        views = {
+            spelled: replace(view, read_at_us=min(view.read_at_us, now_us))
+            for spelled, view in in_hand.items()
+        }
+        began_at_us = min((view.read_at_us for view in views.values()), default=now_us)
+        known = sweeps.believed(known, now_us)
         sweep = sweeps.begin(known, audit=self._audit, now_us=began_at_us)
-        look = self._under_way[work.test_id] = Look(work.test_id, sweep, in_hand=dict(in_hand))
+        look = self._under_way[work.test_id] = Look(work.test_id, sweep, in_hand=views)
         self._read_in_hand(look)
         return look.sweep
 

@@ -4,6 +4,7 @@ import gzip
 import socket
 import struct
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 import anyio
@@ -78,6 +79,7 @@ def _encoded(body: bytes, encoding: str, headers: Mapping[str, str]) -> web.Resp
     return response
 
 
+@lru_cache
 def _bomb(encoding: str) -> bytes:
     """Return a small body that is a large one when it is decoded."""
     body = b'{"sessions":[' + b" " * _BOMB_BYTES + b"]}"
