@@ -19,7 +19,8 @@ def single_error() -> Iterator[None]:
             raise first_error(ours) from None
         # A stage that fails breaks the streams to it: what the others then raise says nothing.
         causes = group.split(BrokenResourceError)[1]
-        raise _leaf(causes or group) from None
+        bug = _leaf(causes or group)
+        raise bug from bug.__cause__  # without the group, with what led to it
 
 
 def first_error(group: BaseExceptionGroup[EtlError]) -> EtlError:
