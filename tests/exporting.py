@@ -45,6 +45,7 @@ class Project:
     clock: Clock = field(default_factory=SystemClock)
     patience: Patience = IMPATIENT
     runs: int = 0
+    settings: dict[str, str] = field(default_factory=dict)
 
     @property
     def file(self) -> Path:
@@ -71,12 +72,13 @@ class Project:
         )
 
     def environ(self) -> dict[str, str]:
-        """Return the environment that points to the sandbox."""
+        """Return the environment: it points to the sandbox, and has the test's own settings."""
         return {
             "USERTESTING_API_URL": self.sandbox.url,
             "USERTESTING_TOKEN_URL": self.sandbox.token_url,
             "USERTESTING_CLIENT_ID": self.sandbox.client_id,
             "USERTESTING_CLIENT_SECRET": self.sandbox.client_secret,
+            **self.settings,
         }
 
     def config(self) -> Config:

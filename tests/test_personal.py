@@ -9,7 +9,7 @@ import sqlite3
 import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from subprocess import DEVNULL
 from typing import Any
@@ -50,14 +50,7 @@ def _files_may_be_touched(blockbuster: BlockBuster) -> None:
 
 @dataclass
 class Private(Project):
-    """A project with a key for its hashes."""
-
-    key: str = KEY
-    more: dict[str, str] = field(default_factory=dict)
-
-    def environ(self) -> dict[str, str]:
-        """Return the environment, with the key."""
-        return {**super().environ(), "ETL_HASH_KEY": self.key, **self.more}
+    """A project of which all can be seen that lies in its folders."""
 
     def everything(self) -> bytes:
         """Return all that lake and state hold: as it lies there, and Parquet also decoded."""
@@ -81,6 +74,7 @@ def opened(tmp_path: Path) -> Opened:
     async def open_project(extra: str, *sizes: int, **options: Any) -> AsyncIterator[Private]:
         async with open_sandbox(SandboxOptions(rate_requests=None, **options)) as sandbox:
             project = Private(tmp_path, sandbox, TESTS[: len(sizes)])
+            project.settings["ETL_HASH_KEY"] = KEY
             for test, size in zip(project.tests, sizes, strict=True):
                 sandbox.set_sessions(test, size)
             project.write(extra)
@@ -257,14 +251,14 @@ async def test_another_key_is_refused_before_any_request_also_without_the_state(
     async with opened("    columns: {sessions: {hash: [status]}}\n", 3) as project:
         await project.export()
         asked_before = len(project.sandbox.requests)
-        project.key = "another key of sixteen bytes"
+        project.settings["ETL_HASH_KEY"] = "another key of sixteen bytes"
         for _ in range(2):
             report, codes = await project.export_with_codes()
             assert codes == [2]
             assert "ETL_HASH_KEY is not the one" in (report.pipelines[0].error or "")
             shutil.rmtree(project.state)
         assert len(project.sandbox.requests) == asked_before
-        project.key = KEY
+        project.settings["ETL_HASH_KEY"] = KEY
         assert (await project.export()).status is Status.COMPLETE
         assert len(project.lake_rows()) == 3
 
