@@ -9,7 +9,7 @@ import sqlite3
 import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from subprocess import DEVNULL
 from typing import Any
@@ -304,7 +304,7 @@ def test_peek_shows_rows_as_they_would_land(tmp_path: Path):
     pipeline = pipeline_of(sessions=Columns(exclude=("audience_id",), hash=("session_id",)))
     body = b'{"sessions":[{"sessionId":"a","audienceId":"b","status":"c"}]}'
     answer = Answer("session_results", TESTS[0], None, None, 200, 1, body)
-    rows = PersonalData(pipeline, KEY.encode()).rows(TABLE, answer, decode(body).rows)
+    rows = PersonalData(pipeline, [TABLE], KEY.encode()).rows(TABLE, answer, decode(body).rows)
     (row,) = rows_as_dicts(rows, TESTS[0])
     assert (row["session_id"], row["audience_id"], row["status"]) == (hashed("a"), None, "c")
 
@@ -381,6 +381,23 @@ def test_answers_that_another_machine_has_landed_are_gone_too(tmp_path: Path):
             }
         )
         assert pieces and found_in(tmp_path, pieces) == 0
+
+
+async def test_an_answer_about_a_session_is_known_to_the_lake_by_its_hash_alone(opened: Opened):
+    async with opened(HASHED, 3) as project:
+        pipeline = project.config().pipelines["nightly"]
+        personal = PersonalData(pipeline, [TABLE], KEY.encode())
+        answer = Answer("details", TESTS[0], "a-name", None, 200, 1, b"{}")
+        row = commits.answer_row(personal.answer(answer), {}, keeps_body=False)
+        written = project.folder / "00000001.parquet"
+        written.write_bytes(commits.encode(commits.Commit("nightly", 1, "run", answers=[row])))
+        with open_ledger(project.state, "nightly") as ledger:
+            frame = ledger.keep([answer, replace(answer, session_id="another")])
+            ledger.drop_from_inbox(commits.read(written, "nightly").identities, personal.identity)
+            assert [left.session_id for left in ledger.frame(frame)] == ["another"]
+        assert b"a-name" not in written.read_bytes()
+        (told,) = pq.read_table(written).to_pylist()
+        assert told["session_id"] == hashed("a-name")
 
 
 async def test_after_a_kill_the_next_run_leaves_nothing_of_a_body_in_the_state(opened: Opened):

@@ -15,6 +15,7 @@ from etl.ledger.store import open_ledger
 from etl.plan import Asked, Order, orders
 from etl.report.terminal import on_one_line
 from etl.report.values import exit_code_of
+from etl.tables.personal import personal_data
 
 _STATUS: Final = {0: "sound", 4: "differs", 5: "unreadable"}
 
@@ -88,7 +89,7 @@ def reset_command(path: Path, name: str, tests: Sequence[str]) -> None:
     lake = LocalLake(order.lake_path)
     wanted = list(dict.fromkeys(test.lower() for test in tests))
     with open_ledger(order.state_dir, name) as ledger, lake.locked(name):
-        recovery = recover(lake, ledger, name, {})
+        recovery = recover(lake, ledger, name, personal_data(order.pipeline, order.hash_key))
         for sentence in recovery.sentences():
             say(sentence)
         known = {*order.tests, *ledger.tests_known()}

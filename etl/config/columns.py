@@ -46,9 +46,7 @@ def column_mistakes(
     pipeline: Pipeline, tables: Mapping[str, KnownTable]
 ) -> Iterator[tuple[KeyPath, str]]:
     """Yield (key path, what is wrong) where columns are excluded or hashed."""
-    if not pipeline.columns:
-        return
-    if pipeline.keep_bodies is True:
+    if pipeline.keep_bodies is True and pipeline.hides:
         yield (
             ("keep_bodies",),
             "is true; accepted: auto or false, since bodies hold what `columns` keeps out",

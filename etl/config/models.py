@@ -208,7 +208,12 @@ class Pipeline(Model):
     @property
     def keeps_bodies(self) -> bool:
         """Whether the lake keeps answers as they came: never beside columns that are hidden."""
-        return self.keep_bodies is not False and not self.columns
+        return self.keep_bodies is not False and not self.hides
+
+    @property
+    def hides(self) -> bool:
+        """Whether anything is excluded or hashed."""
+        return any(self.hidden(table) for table in self.columns)
 
     def hidden(self, table: str) -> frozenset[str]:
         """Return the columns of a table that are excluded or hashed."""

@@ -200,7 +200,9 @@ class Landing:
             reject = Reject(str(error), printable(answer.body), answer.session_id)
             reject = self._plan.personal.reject(reject)
             made[rejects.NAME] = self._take_rejects(answer, [reject], record)
-            self._answers.append(answer_row(answer, made, keeps_body=False))
+            self._answers.append(
+                answer_row(self._plan.personal.answer(answer), made, keeps_body=False)
+            )
             return
         if isinstance(content, SessionsPage):
             self._hold(answer, content, record)
@@ -213,7 +215,9 @@ class Landing:
             rejected = self._take_rejects(answer, rows.rejects, record)
             if rejected:
                 made[rejects.NAME] = made.get(rejects.NAME, 0) + rejected
-        self._answers.append(answer_row(answer, made, keeps_body=keeps_body))
+        self._answers.append(
+            answer_row(self._plan.personal.answer(answer), made, keeps_body=keeps_body)
+        )
 
     def _hold(self, answer: Answer, page: SessionsPage, record: Record) -> None:
         """Hold a page for its look, unless that has ended: its answer leaves the inbox."""

@@ -19,7 +19,7 @@ from etl.lake.names import DataName, finished_name, read_data_name
 from etl.lake.strays import Stray, judge
 from etl.ledger.records import Record, pack
 from etl.ledger.store import Ended, Landed, Ledger
-from etl.tables.personal import disagreement
+from etl.tables.personal import PersonalData, disagreement
 
 LAKE_ID: Final = "lake_id"
 RUN_ID: Final = "recovery"
@@ -63,19 +63,19 @@ class Recovery:
         return said
 
 
-def recover(lake: LocalLake, ledger: Ledger, pipeline: str, notes: Mapping[str, str]) -> Recovery:
+def recover(lake: LocalLake, ledger: Ledger, pipeline: str, personal: PersonalData) -> Recovery:
     """Bring the ledger up to the lake, and the lake back to its last commit; blocks.
 
-    `notes` say how the run tells rows apart. Raises ConfigError where those in the lake were
-    told apart otherwise, LakeError where it is not the lake that the ledger knows, or its
-    own record is damaged; AlreadyRunning if another writer commits meanwhile.
+    `personal` says how the run tells rows apart. Raises ConfigError where those in the lake
+    were told apart otherwise, LakeError where it is not the lake that the ledger knows, or
+    its own record is damaged; AlreadyRunning if another writer commits meanwhile.
     """
     recovery = Recovery()
     files = lake.data_files()
     bind(lake, ledger, files)
     lake.remove_unfinished_commits(pipeline)
-    _adopt(lake, ledger, pipeline, files, recovery)
-    _agree(ledger, notes)
+    _adopt(lake, ledger, pipeline, files, personal, recovery)
+    _agree(ledger, personal.notes())
     known = ledger.commits_known()
     recovery.next_batch = max(known, default=0) + 1
     _remove_leftovers(lake, ledger, pipeline, files, recovery)
@@ -120,7 +120,12 @@ def bind(lake: LocalLake, ledger: Ledger, files: Collection[str]) -> None:
 
 
 def _adopt(
-    lake: LocalLake, ledger: Ledger, pipeline: str, files: dict[str, int], recovery: Recovery
+    lake: LocalLake,
+    ledger: Ledger,
+    pipeline: str,
+    files: dict[str, int],
+    personal: PersonalData,
+    recovery: Recovery,
 ) -> None:
     """Learn the commits that the ledger does not know; it forgets all if some are gone."""
     on_lake = lake.commits(pipeline)
@@ -139,7 +144,7 @@ def _adopt(
     for batch in (batch for batch in on_lake if batch not in known):
         commit = commits.read(lake.commit_path(pipeline, batch), pipeline)
         _adopt_one(ledger, commit)
-        ledger.drop_from_inbox(commit.identities)
+        ledger.drop_from_inbox(commit.identities, personal.identity)
         replaced.update(commit.replaces)
         recovery.adopted.append(batch)
     # Only now: what one commit replaces may be back, and counted again by a later one.

@@ -4,7 +4,7 @@ Its methods block, so callers run them in a thread; one call at a time, in any t
 """
 
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -383,11 +383,16 @@ class Ledger:
                 database.execute(f"DELETE FROM {table}")  # noqa: S608 - names from above
             _keep_hash_of_records(database)
 
-    def drop_from_inbox(self, landed: Collection[Identity]) -> None:
-        """Delete answers that a commit holds, which another process or a dead one made."""
+    def drop_from_inbox(
+        self, landed: Collection[Identity], identity_of: Callable[[Answer], Identity] = identity
+    ) -> None:
+        """Delete answers that a commit holds, which another process or a dead one made.
+
+        `identity_of` says by what the lake tells answers apart.
+        """
         for number in self.frames():
             answers = self.frame(number)
-            left = [answer for answer in answers if identity(answer) not in landed]
+            left = [answer for answer in answers if identity_of(answer) not in landed]
             if len(left) == len(answers):
                 continue
             with self._transaction() as database:

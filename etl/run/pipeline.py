@@ -75,7 +75,6 @@ class PipelineRun:
         """Make a run of this order; nothing is opened yet."""
         self.outcome = Outcome()
         self._order = order
-        self._tables = [tables()[name] for name in order.pipeline.tables]
         self._personal = personal_data(order.pipeline, order.hash_key)
         self._client = client
         self._world = world
@@ -111,7 +110,7 @@ class PipelineRun:
                 LandingPlan(
                     pipeline=self._order.name,
                     run_id=self._world.run_id,
-                    tables=self._tables,
+                    tables=[tables()[name] for name in self._order.pipeline.tables],
                     partition_by=tuple(self._order.pipeline.lake.partition_by),
                     personal=self._personal,
                 ),
@@ -207,7 +206,7 @@ class PipelineRun:
     def _notes(self, dialect: Dialect) -> dict[str, str]:
         """Return what every commit tells a fresh machine."""
         learned = {self._dialect_note: _packed(dialect)} if dialect.settled else {}
-        return {**self._personal.notes(self._tables), **learned}
+        return {**self._personal.notes(), **learned}
 
     @property
     def _dialect_note(self) -> str:
@@ -232,8 +231,7 @@ class PipelineRun:
         stack.enter_context(lake.locked(self._order.name))
         if ledger.set_aside is not None:
             self.outcome.notes.append(f"An unreadable ledger was set aside: {ledger.set_aside}.")
-        notes = self._personal.notes(self._tables)
-        self.outcome.recovery = recover(lake, ledger, self._order.name, notes)
+        self.outcome.recovery = recover(lake, ledger, self._order.name, self._personal)
         self.outcome.notes += self.outcome.recovery.sentences()
         ledger.begin_run(self._world.run_id, self._world.now_us())
         return ledger

@@ -6,7 +6,7 @@ names that the API gives, values are known to the inbox alone, until their batch
 """
 
 import hmac
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -17,7 +17,9 @@ from pydantic import SecretStr
 from etl.client.values import Answer
 from etl.config.models import Pipeline
 from etl.config.settings import hash_key_bytes
+from etl.ledger.frames import Identity, identity
 from etl.paging.values import PageView
+from etl.tables.registry import tables
 from etl.tables.sessions import SessionsPage, page_view
 from etl.tables.values import AnyTable, Array, Reject, Rows, key_hash, row_hash
 
@@ -29,10 +31,11 @@ _encode = msgspec.json.Encoder().encode
 class PersonalData:
     """What a pipeline does to personal data: pure, the same in every run under one key."""
 
-    def __init__(self, pipeline: Pipeline, key: bytes) -> None:
+    def __init__(self, pipeline: Pipeline, tables: Sequence[AnyTable], key: bytes) -> None:
         """Do what the pipeline's `columns` say; `key` is that of its hashes."""
         self._key = key
-        self._kept = not pipeline.columns
+        self._tables = tables
+        self._kept = not pipeline.hides
         self._excluded = {name: set(chosen.exclude) for name, chosen in pipeline.columns.items()}
         self._hashed = {name: set(chosen.hash) for name, chosen in pipeline.columns.items()}
         self._hides_sessions = any(_SESSION in hashed for hashed in self._hashed.values())
@@ -68,12 +71,21 @@ class PersonalData:
         """Return a reject as it lands: without its body where anything is excluded or hashed."""
         if self._kept:
             return reject
-        return replace(reject, body=None, session_id=self.session(reject.session_id))
+        return replace(reject, body=None, session_id=self._session(reject.session_id))
 
-    def session(self, session_id: str | None) -> str | None:
-        """Return a session's name in the lake."""
-        hidden = session_id is not None and self._hides_sessions
-        return self._hash(session_id) if hidden and session_id is not None else session_id
+    def answer(self, answer: Answer) -> Answer:
+        """Return an answer under the names by which the lake knows it."""
+        session_id = self._session(answer.session_id)
+        return answer if session_id is answer.session_id else replace(answer, session_id=session_id)
+
+    def identity(self, answer: Answer) -> Identity:
+        """Return what tells an answer from every other in the lake's record."""
+        return identity(self.answer(answer))
+
+    def _session(self, session_id: str | None) -> str | None:
+        if session_id is None or not self._hides_sessions:
+            return session_id
+        return self._hash(session_id)
 
     def view(self, answer: Answer, page: SessionsPage) -> PageView:
         """Return what paging sees of a page: its ids as the rows that land are known by them."""
@@ -88,7 +100,7 @@ class PersonalData:
         }
         return tuple(landing.get(listed) or self._keyed(listed) for listed in page.ids)
 
-    def notes(self, tables: Iterable[AnyTable]) -> dict[str, str]:
+    def notes(self) -> dict[str, str]:
         """Return what a lake is to remember, since rows could not be told apart otherwise.
 
         Which key hashes, by a hash under it, and which columns of each table's key are hashed.
@@ -97,7 +109,7 @@ class PersonalData:
             f"hashed in the key of {table.name}": " ".join(
                 column for column in table.key if column in self._hashed.get(table.name, ())
             )
-            for table in tables
+            for table in self._tables
         }
         if any(self._hashed.values()):
             notes[_KEY_NOTE] = self._hash("the key itself")[:16]
@@ -118,7 +130,8 @@ class PersonalData:
 
 def personal_data(pipeline: Pipeline, hash_key: SecretStr | None) -> PersonalData:
     """Return what a pipeline does to personal data under the key of the settings."""
-    return PersonalData(pipeline, b"" if hash_key is None else hash_key_bytes(hash_key))
+    exported = [tables()[name] for name in pipeline.tables]
+    return PersonalData(pipeline, exported, b"" if hash_key is None else hash_key_bytes(hash_key))
 
 
 def disagreement(noted: Mapping[str, str], notes: Mapping[str, str]) -> str | None:
