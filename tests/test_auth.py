@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
-from etl.auth.grants import GrantFailed, Token, ask_for_token
+from etl.auth.grants import GrantFailed, ask_for_token
 from etl.auth.manager import (
     GRANT_BUDGET_SECONDS,
     MOST_TOKENS,
@@ -22,6 +22,7 @@ from etl.auth.manager import (
     TokenManager,
     open_tokens,
 )
+from etl.auth.token import Token
 from etl.config.models import Connection
 from etl.errors import CredentialsRefused, Unreachable
 from etl.pacing.clock import Clock, SystemClock
@@ -225,6 +226,12 @@ HOUR_LONG = jwt({"iat": 1_000, "exp": 4_600})
         ("a.b.c", None, 300),
         ("a.!!!.c", None, 300),
         (jwt({"iat": 9, "exp": 3}), None, 300),
+        (jwt({"iat": 9, "exp": 9}), None, 300),
+        (jwt({"iat": 9}), None, 300),
+        (jwt({"exp": 9}), None, 300),
+        (jwt({"iat": 1_000, "exp": 4_600, "n": 1}), None, 3_600),
+        (jwt({"iat": 1_000, "exp": 4_600, "n": 12}), None, 3_600),
+        (jwt({"iat": 1_000, "exp": 4_600, "n": 123}), None, 3_600),
         (jwt({"iat": "x", "exp": None}), None, 300),
     ],
 )
@@ -257,6 +264,14 @@ async def test_nonsense_from_the_token_endpoint_is_a_try_that_failed(answer: web
     with pytest.raises(GrantFailed) as failed:
         await one_grant(answer)
     assert SECRET not in str(failed.value)
+
+
+async def test_an_endpoint_that_nobody_serves_is_a_try_that_failed():
+    async with served(Endpoint().answer) as url:
+        pass
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(GrantFailed, match="could not be asked"):
+            await ask_for_token(session, connection_to(url), SystemClock())
 
 
 async def test_the_secret_follows_no_redirect():

@@ -83,9 +83,8 @@ async def client_of(
         client_id=SecretStr("me"),
         client_secret=SecretStr(SECRET),
         api_url=url,
-        token_url=f"{url}/token",
         rate_limit=RateLimit(requests=1_000, seconds=1),
-        **{"timeout_seconds": 5, **settings},
+        **{"token_url": f"{url}/token", "timeout_seconds": 5, **settings},
     )
     async with open_client(
         connection, state_dir=folder, clock=clock or SystemClock(), random=Random(1)
@@ -348,6 +347,19 @@ async def test_a_certificate_of_an_unknown_authority_ends_at_once_and_names_the_
         client_of(tmp_path, url) as client,
     ):
         with pytest.raises(Unreachable, match="SSL_CERT_FILE"):
+            await client.fetch(page())
+
+
+async def test_a_token_endpoint_of_an_unknown_authority_is_not_asked_again(
+    tmp_path: Path, server_side: ssl.SSLContext
+):
+    api = Api()
+    async with (
+        served(api.answer) as url,
+        served(Api().answer, server_side) as token_url,
+        client_of(tmp_path, url, token_url=f"{token_url}/token") as client,
+    ):
+        with pytest.raises(Unreachable, match="token endpoint is not trusted"):
             await client.fetch(page())
 
 

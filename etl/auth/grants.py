@@ -3,25 +3,21 @@
 Source: RFC 6749, 4.4 and 5; the vendor's authorization page; Okta's error codes.
 """
 
-import base64
 import re
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import aiohttp
-import msgspec
 from pydantic import SecretStr
 
 from etl.auth.bodies import Body, CorruptBodyError
 from etl.auth.proxies import proxy_for
+from etl.auth.token import Token, life_of, object_in
 from etl.config.models import Connection
 from etl.errors import CredentialsRefused, Unreachable
 from etl.pacing.clock import Clock
 from etl.pacing.rules import read_headers
 
 LARGEST_ANSWER_BYTES: Final = 256 * 1024
-LIFE_IF_UNKNOWN_SECONDS: Final = 300.0
-_LONGEST_LIFE_SECONDS: Final = 86_400.0
 _VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
 _REFUSALS: Final = frozenset(
     {
@@ -45,25 +41,6 @@ class GrantFailed(Exception):
         self.hint_seconds = hint_seconds
 
 
-@dataclass(slots=True)
-class Token:
-    """An access token and its life, by both clocks; `last_good_at` grows as it earns 200s."""
-
-    value: SecretStr
-    life_seconds: float
-    granted_at: float
-    granted_at_wall: float
-    last_good_at: float = field(default=float("-inf"))
-
-    def seconds_left(self, now: float, now_wall: float) -> float:
-        """Return what is left of its life by the clock that says less.
-
-        A suspended machine stops the monotonic clock; the wall clock may jump back.
-        """
-        elapsed = max(now - self.granted_at, now_wall - self.granted_at_wall)
-        return self.life_seconds - elapsed
-
-
 async def ask_for_token(
     session: aiohttp.ClientSession, connection: Connection, clock: Clock
 ) -> Token:
@@ -75,7 +52,7 @@ async def ask_for_token(
     asked_at, asked_at_wall = clock.monotonic(), clock.time()
     status, headers, body = await _post(session, connection)
     hint = read_headers(headers, clock.time()).retry_after_seconds
-    answer = _object_in(body)
+    answer = object_in(body)
     if status in (400, 401, 403) and str(answer.get("error")) in _REFUSALS:
         raise _refused(connection, str(answer["error"]))
     if status != 200:
@@ -85,7 +62,7 @@ async def ask_for_token(
         raise GrantFailed("the token endpoint answered no bearer token")
     if not isinstance(value, str) or not _VISIBLE.fullmatch(value) or len(value) > 65_536:
         raise GrantFailed("the token endpoint answered a token that cannot be sent")
-    life = _life(answer.get("expires_in"), value)
+    life = life_of(value, answer.get("expires_in"))
     return Token(SecretStr(value), life, asked_at, asked_at_wall)
 
 
@@ -129,14 +106,6 @@ def untrusted(connection: Connection, whose: str) -> Unreachable:
     )
 
 
-def _object_in(body: bytes) -> dict[str, Any]:
-    try:
-        answer = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}
-    return answer if isinstance(answer, dict) else {}
-
-
 def _refused(connection: Connection, error: str) -> CredentialsRefused:
     named = connection.name == "default"
     id_name = "USERTESTING_CLIENT_ID" if named else f"connections.{connection.name}.client_id"
@@ -152,34 +121,3 @@ def _refused(connection: Connection, error: str) -> CredentialsRefused:
         where=f"connection {connection.name!r}",
         advice=f"Look at {look_at}; then run `etl check`.",
     )
-
-
-def _life(told: object, token: str) -> float:
-    """Return the token's life: as told, else as the JWT says, else five minutes; clamped."""
-    seconds = _number(told)
-    if seconds is None:
-        seconds = _life_in_jwt(token)
-    if seconds is None:
-        return LIFE_IF_UNKNOWN_SECONDS
-    return min(_LONGEST_LIFE_SECONDS, max(1.0, seconds))
-
-
-def _number(told: object) -> float | None:
-    if isinstance(told, bool):
-        return None
-    if isinstance(told, int | float):
-        return float(told) if told == told and told > 0 else None  # noqa: PLR0124 - NaN
-    return None
-
-
-def _life_in_jwt(token: str) -> float | None:
-    """Return `exp - iat` of a JWT (RFC 7519), or None."""
-    try:
-        payload = token.split(".")[1]
-        claims = _object_in(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (IndexError, ValueError):
-        return None
-    expires, issued = _number(claims.get("exp")), _number(claims.get("iat"))
-    if expires is None or issued is None or expires <= issued:
-        return None
-    return expires - issued

@@ -8,7 +8,6 @@ and nobody waits; in the *mandatory* one (the last 30 s, at most 5 %) whoever ne
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from itertools import count
 from random import Random
 from typing import Final
 
@@ -16,7 +15,8 @@ import aiohttp
 from anyio import Event, create_task_group
 from anyio.abc import TaskGroup
 
-from etl.auth.grants import GrantFailed, Token, ask_for_token
+from etl.auth.grants import GrantFailed, ask_for_token
+from etl.auth.token import Token
 from etl.config.models import Connection
 from etl.config.secrets import known_secrets
 from etl.errors import CredentialsRefused, EtlError, Unreachable
@@ -119,9 +119,7 @@ class TokenManager:
                 return token
             if self._failure is not None:
                 raise self._failure
-            self._begin_renewal()
-            if self._renewed is not None:
-                await self._renewed.wait()
+            await self._begin_renewal().wait()
 
     def drop(self, token: Token) -> None:
         """Forget a token that a 401 answered, if it is still the current one."""
@@ -151,10 +149,12 @@ class TokenManager:
         if status == 401 and refusals.tokens < MOST_TOKENS:
             self.drop(token)
 
-    def _begin_renewal(self) -> None:
+    def _begin_renewal(self) -> Event:
+        """Begin a renewal unless one is under way; return what its end sets."""
         if self._renewed is None:
             self._renewed = Event()
             self._tasks.start_soon(self._renew, self._renewed)
+        return self._renewed
 
     async def _renew(self, renewed: Event) -> None:
         """Get a token, with retries for as long as the budget lasts, and wake who waits."""
@@ -178,7 +178,8 @@ class TokenManager:
     async def _granted(self) -> Token:
         """Ask until a token is granted, with backoff, for as long as the budget lasts."""
         began_at = self._clock.monotonic()
-        for attempt in count():
+        attempt = 0
+        while True:
             try:
                 return await ask_for_token(self._session, self._connection, self._clock)
             except GrantFailed as failed:
@@ -186,7 +187,7 @@ class TokenManager:
                     raise _no_token(self._connection, failed) from None
                 delay = retry_delay(attempt, failed.hint_seconds, self._random)
                 await self._clock.sleep(delay)
-        raise AssertionError("count() has no end")
+            attempt += 1
 
 
 def _no_token(connection: Connection, failed: GrantFailed) -> Unreachable:

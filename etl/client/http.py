@@ -20,9 +20,10 @@ from anyio import Lock, to_thread
 from yarl import URL
 
 from etl.auth.bodies import ACCEPT_ENCODING, Body, CorruptBodyError
-from etl.auth.grants import Token, untrusted
+from etl.auth.grants import untrusted
 from etl.auth.manager import Refusals, TokenManager, open_tokens
 from etl.auth.proxies import proxy_for
+from etl.auth.token import Token
 from etl.client.values import (
     Answer,
     Content,
