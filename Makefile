@@ -28,7 +28,7 @@ COMPILE = $(BIN)/uv pip compile $(UPGRADE) --universal --python-version 3.11 --q
     --generate-hashes --custom-compile-command 'make lock'
 
 .DELETE_ON_ERROR:
-.PHONY: help run test coverage test-lowest check format bench sim soak audit package lock clean
+.PHONY: help run test coverage test-lowest check format bench sim soak mutate audit package lock clean
 
 help: ## Show this list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -72,6 +72,9 @@ sim: .venv/.dev ## Simulate exports under kills and faults: SEEDS=2000, or SEED=
 soak: .venv/.dev ## Try to break it: ARGS='--seconds 3600', ARGS=--help
 	@$(BIN)/python -m tests.soak $(ARGS)
 
+mutate: .venv-mutate/.etl ## Change the pure decisions at random, and list what no test notices
+	@.venv-mutate/bin/python -m tests.mutation $(ARGS)
+
 audit: .venv/.dev .venv-audit/.locked ## Look for known vulnerabilities and licences; write dist/sbom.cdx.json
 	@$(BIN)/python -m tests.audit .venv-audit/bin/pip-audit $(ARGS)
 
@@ -88,11 +91,13 @@ lock: .venv/.etl ## Lock the versions that pyproject.toml asks for
 	    --constraint $(LOCKS)/run.txt --output-file $(LOCKS)/dev.txt
 	@$(COMPILE) pyproject.toml --all-extras --group dev --constraint $(LOCKS)/build.txt \
 	    --resolution lowest-direct --upgrade --output-file $(LOCKS)/lowest.txt
+	@$(COMPILE) pyproject.toml --all-extras --group mutate --constraint $(LOCKS)/dev.txt \
+	    --output-file $(LOCKS)/mutate.txt
 	@$(COMPILE) --group audit --constraint $(LOCKS)/build.txt --output-file $(LOCKS)/audit.txt
 
 clean: ## Remove .venv, caches and the sandbox's lake
 	@rm -rf .venv .venv-* .coverage* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	@rm -rf build dist htmlcov sandbox
+	@rm -rf build dist htmlcov mutants sandbox
 	@find etl tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
 # A changed lock starts .venv anew, so that it holds what is locked and nothing else.
@@ -125,6 +130,7 @@ clean: ## Remove .venv, caches and the sandbox's lake
 
 # Beside .venv, which holds what is locked and nothing else.
 .venv-lowest/.locked: $(LOCKS)/build.txt $(LOCKS)/lowest.txt | .venv/.etl
+.venv-mutate/.locked: $(LOCKS)/build.txt $(LOCKS)/mutate.txt | .venv/.etl
 .venv-audit/.locked: $(LOCKS)/build.txt $(LOCKS)/audit.txt | .venv/.etl
 .venv-%/.locked:
 	@echo 'Setting up .venv-$* once.'
@@ -133,6 +139,6 @@ clean: ## Remove .venv, caches and the sandbox's lake
 	@$(subst $(BIN),.venv-$*/bin,$(INSTALL)) -r $(LOCKS)/$*.txt
 	@touch $@
 
-.venv-lowest/.etl: .venv-lowest/.locked pyproject.toml
-	@$(subst $(BIN),.venv-lowest/bin,$(PIP)) install --no-deps --no-build-isolation --editable .
+.venv-%/.etl: .venv-%/.locked pyproject.toml
+	@$(subst $(BIN),.venv-$*/bin,$(PIP)) install --no-deps --no-build-isolation --editable .
 	@touch $@

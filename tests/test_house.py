@@ -73,7 +73,7 @@ def required(group: str) -> Iterator[Requirement]:
 def test_the_locks_hold_what_pyproject_asks_for():
     extras = PROJECT["project"]["optional-dependencies"].values()
     run = [*PROJECT["project"]["dependencies"], *(name for extra in extras for name in extra)]
-    groups = {group: required(group) for group in ("build", "lock", "dev", "audit")}
+    groups = {group: required(group) for group in ("build", "lock", "dev", "audit", "mutate")}
     asked = {"run": map(Requirement, run), **groups}
     stale = [
         f"{lock}: {requirement}"
@@ -86,6 +86,7 @@ def test_the_locks_hold_what_pyproject_asks_for():
 
 def test_the_locks_agree():
     assert locked("run").items() | locked("build").items() <= locked("dev").items()
+    assert locked("dev").items() <= locked("mutate").items()
 
 
 def test_the_lowest_versions_are_those_that_pyproject_promises():
@@ -103,7 +104,7 @@ def test_the_lowest_versions_are_those_that_pyproject_promises():
     } == set()
 
 
-@pytest.mark.parametrize("lock", ["build", "run", "dev", "lock", "lowest", "audit"])
+@pytest.mark.parametrize("lock", ["build", "run", "dev", "lock", "lowest", "audit", "mutate"])
 def test_every_locked_version_has_hashes_and_none_an_address(lock):
     text = (ROOT / ".requirements" / f"{lock}.txt").read_text()
     assert "://" not in text

@@ -16,7 +16,7 @@ from tests.audit.locks import read_lock
 ROOT = Path(__file__).parents[2]
 LOCKS = ROOT / ".requirements"
 # Not the lowest versions: they are tested because users may have them, not recommended.
-AUDITED = ("run", "dev", "build", "lock", "audit")
+AUDITED = ("run", "dev", "build", "lock", "audit", "mutate")
 
 
 def main(given: list[str] | None = None) -> int:
