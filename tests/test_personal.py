@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import json
 import os
 import secrets
 import shutil
@@ -19,11 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import xxhash
-from anyio import open_process
+from anyio import open_process, to_thread
 from blockbuster import BlockBuster
 
 from etl.client.values import Answer, Fetched
-from etl.config.models import Columns, Pipeline
 from etl.lake import commits
 from etl.lake.landing import Kept
 from etl.ledger.store import Landed, Ledger, open_ledger
@@ -33,7 +33,6 @@ from etl.sandbox.pages import page_of
 from etl.sandbox.server import SandboxOptions, open_sandbox
 from etl.tables.personal import PersonalData
 from etl.tables.sessions import SESSION_RESULTS, TABLE, decode
-from etl.tables.values import rows_as_dicts
 from tests.exporting import TESTS, Project
 
 KEY = "a key that nobody else has"
@@ -300,20 +299,13 @@ async def test_an_edit_of_what_is_excluded_is_none(opened: Opened):
         assert (await project.export()).pipelines[0].edited == {"sessions": 1}
 
 
-def test_peek_shows_rows_as_they_would_land(tmp_path: Path):
-    pipeline = pipeline_of(sessions=Columns(exclude=("audience_id",), hash=("session_id",)))
-    body = b'{"sessions":[{"sessionId":"a","audienceId":"b","status":"c"}]}'
-    answer = Answer("session_results", TESTS[0], None, None, 200, 1, body)
-    rows = PersonalData(pipeline, [TABLE], KEY.encode()).rows(TABLE, answer, decode(body).rows)
-    (row,) = rows_as_dicts(rows, TESTS[0])
-    assert (row["session_id"], row["audience_id"], row["status"]) == (hashed("a"), None, "c")
-
-
-def pipeline_of(**columns: Columns) -> Pipeline:
-    """Return a pipeline with these columns hidden."""
-    return Pipeline.model_validate(
-        {"name": "n", "tests": [TESTS[0]], "lake": {"url": "x"}, "columns": columns}
-    )
+async def test_peek_shows_rows_as_they_would_land(opened: Opened):
+    async with opened(BOTH, 3) as project:
+        told = await to_thread.run_sync(project.process, "peek", project.tests[0], "--json")
+        rows = json.loads(told.stdout)["rows"]
+        served = project.sandbox.session_ids(project.tests[0])
+        assert [row["session_id"] for row in rows] == [hashed(name) for name in served]
+        assert {row["audience_id"] for row in rows} == {None}
 
 
 # What the state still holds.

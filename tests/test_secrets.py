@@ -1,10 +1,11 @@
 """Secrets and tokens stay in the process, however it ends; so does what answers hold."""
 
+import logging
 import os
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import DEVNULL
@@ -13,11 +14,13 @@ from typing import Any
 import anyio
 import pyarrow.parquet as pq
 import pytest
+import structlog
 from anyio import open_process, to_thread
 from blockbuster import BlockBuster
 
 from etl.cli.crash import story_of
-from etl.config.secrets import KnownSecrets
+from etl.config.secrets import KnownSecrets, known_secrets
+from etl.report.logs import set_up_logs
 from etl.report.terminal import on_one_line, printable
 from etl.sandbox.faults import Fault, FaultKind
 from etl.sandbox.server import Sandbox, SandboxOptions, open_sandbox
@@ -136,7 +139,6 @@ ENDS: dict[str, tuple[int, str, Callable[[Sandbox], object]]] = {
         "",
         lambda sandbox: sandbox.before_page(2, lambda sandbox, _: sandbox.revoke_tokens()),
     ),
-    "refused": (3, "", lambda sandbox: sandbox.revoke_credentials()),
     "refused with the secret in the answer": (
         3,
         "",
@@ -213,6 +215,32 @@ def test_a_secret_is_masked_in_every_form_and_one_within_another_too():
     for number in range(2, 100):
         known.add_token(f"token-{number}-")
     assert known.masked("token-99-, token-1") == "[redacted], token-1"
+
+
+@pytest.fixture
+def _logs_as_before() -> Iterator[None]:
+    """Leave the process's logging as it was."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers, root.level = handlers, level
+    structlog.reset_defaults()
+
+
+@pytest.mark.usefixtures("_logs_as_before")
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_no_log_line_shows_a_token_or_what_a_library_quotes(
+    form: str, capsys: pytest.CaptureFixture[str]
+):
+    set_up_logs(form, "debug")
+    known_secrets.add_token("a-token-of-this-test")
+    structlog.get_logger().debug("sent", said="Bearer a-token-of-this-test\n\x1b[2J\u202e")
+    logging.getLogger("aiohttp").warning("cannot read %s", "Ada Lovelace")
+    shown = capsys.readouterr().err
+    assert "Bearer [redacted]" in shown and "aiohttp" in shown and "test_secrets:" in shown
+    assert len(shown.splitlines()) == 2
+    for hidden in ("a-token", "Lovelace", "\x1b[2J", "\u202e"):
+        assert hidden not in shown
 
 
 def test_the_story_of_a_bug_tells_kinds_and_places_and_no_message():
