@@ -1,5 +1,7 @@
 """Which page is asked next over all tests, and until when there is nothing to ask."""
 
+from dataclasses import replace
+
 from etl.config.models import Pagination
 from etl.ledger.store import Work
 from etl.paging.dialect import Dialect, first_dialect
@@ -69,3 +71,15 @@ def test_pages_in_the_inbox_that_have_gone_stale_are_asked_again_and_keep_nobody
     looks.open(work, Listing(), 3, in_hand)
     job = looks.next_job(0.0, 700_000_000)
     assert job is not None and job.ask.start == 0
+
+
+def test_pages_that_came_in_another_order_before_a_death_are_not_asked_again():
+    # The listing reached row 10 by a page that came after the one behind it.
+    ids = tuple(range(20))
+    known = Listing(ids[:10], (1,) * 5 + (3,) * 5, total=20, read_at_us=3)
+    in_hand = {"limit=11&offset=9": PageView(ids[9:], 11, 9, 20, 2)}
+    looks = looks_of(Work(TEST), dialect=replace(SETTLED, rows=11))
+    work = looks.to_open(4)
+    assert work is not None
+    sweep = looks.open(work, known, 4, in_hand)
+    assert sweep.verdict is not None and sweep.verdict.verified

@@ -75,7 +75,8 @@ def begin(known: Listing, *, audit: str, now_us: int) -> Sweep:
         fresh=known.ids,
         fresh_at_us=known.proved_at_us,
         total=known.total,
-        pass_began_us=known.read_at_us,
+        # Its oldest row; pages come in any order, and an older one than the last may be needed.
+        pass_began_us=min(known.proved_at_us),
         last_read_us=known.read_at_us,
     )
 
