@@ -19,10 +19,12 @@ class Keys:
         self._database = sqlite3.connect("", isolation_level=None)  # a file without a name
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute(
-            "CREATE TABLE held (tab TEXT NOT NULL, key INTEGER NOT NULL, file TEXT NOT NULL)"
+            "CREATE TABLE held (tab INTEGER NOT NULL, key INTEGER NOT NULL, file INTEGER NOT NULL)"
         )
         self._database.execute("BEGIN")
         self._indexed = False
+        self._paths: list[str] = []
+        self._tables: dict[str, int] = {}
         return self
 
     def __exit__(
@@ -32,15 +34,16 @@ class Keys:
         if isinstance(error, sqlite3.Error):
             raise StateError(
                 f"The temporary database of keys failed: {error}.",
-                advice="It takes 100 bytes a row: let SQLITE_TMPDIR name a folder with that room.",
+                advice="It takes 60 bytes a row: let SQLITE_TMPDIR name a folder with that room.",
             ) from error
 
     def add(self, path: str, rows: Iterable[tuple[str, int]]) -> int:
         """Add the keys of a data file; return how many there were."""
-        table = table_of(path)
+        table, file = self._number_of(table_of(path)), len(self._paths)
+        self._paths.append(path)
         before = self._database.total_changes
         self._database.executemany(
-            "INSERT INTO held VALUES (?, ?, ?)", ((table, key - _SIGN, path) for _, key in rows)
+            "INSERT INTO held VALUES (?, ?, ?)", ((table, key - _SIGN, file) for _, key in rows)
         )
         return self._database.total_changes - before
 
@@ -52,24 +55,28 @@ class Keys:
     def doubled(self) -> Iterator[tuple[str, int]]:
         """Yield each file that holds rows that another one, added before, holds too; how many."""
         self._index()
-        yield from self._database.execute(
-            "SELECT file, count(*) FROM held AS later WHERE EXISTS ("
-            "SELECT 1 FROM held AS earlier WHERE earlier.tab = later.tab "
-            "AND earlier.key = later.key AND earlier.rowid < later.rowid) "
-            "GROUP BY file ORDER BY file"
+        found = self._database.execute(
+            "SELECT later.file, count(*) FROM "
+            "(SELECT tab, key, min(rowid) AS first FROM held GROUP BY tab, key HAVING count(*) > 1)"
+            " JOIN held AS later USING (tab, key) WHERE later.rowid > first "
+            "GROUP BY later.file ORDER BY later.file"
         )
+        yield from ((self._paths[file], rows) for file, rows in found)
 
     def lost(self, landed: Mapping[str, Iterable[int]]) -> Iterator[tuple[str, int]]:
         """Yield the tables of which some of these keys are in no file, and how many."""
         self._index()
         for table, rows in landed.items():
-            find = "SELECT 1 FROM held WHERE tab = ? AND key = ?"
+            find, number = "SELECT 1 FROM held WHERE tab = ? AND key = ?", self._number_of(table)
             lost = sum(
-                self._database.execute(find, (table, key - _SIGN)).fetchone() is None
+                self._database.execute(find, (number, key - _SIGN)).fetchone() is None
                 for key in (rows if is_known(table) else ())
             )
             if lost:
                 yield table, lost
+
+    def _number_of(self, table: str) -> int:
+        return self._tables.setdefault(table, len(self._tables))
 
     def _index(self) -> None:
         if not self._indexed:
