@@ -2,12 +2,14 @@
 
 import shutil
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
 from threading import Event, Thread
 
 import anyio
 import pytest
+from anyio import to_thread
 from blockbuster import BlockBuster
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +20,15 @@ from etl.lake.names import partition_folder, partition_value
 from etl.plan import Asked
 from etl.sandbox.server import SandboxOptions
 from tests.exporting import open_project
-from tests.faults.disks import comes_right, data_files, ledger, noise, settled
+from tests.faults.disks import (
+    SIZES,
+    comes_right,
+    data_files,
+    ledger,
+    mounted,
+    noise,
+    settled,
+)
 from tests.test_crash import asked, run_process
 
 SLOW = SandboxOptions(rate_requests=None, latency_ms=100)
@@ -168,3 +178,21 @@ async def test_a_lake_restored_from_last_week_asks_what_it_lost(tmp_path: Path):
         assert (await project.export()).pipelines[0].rows["sessions"] == 3
         await project.exact()
         await settled(project)
+
+
+async def test_status_and_verify_read_what_is_mounted_read_only(tmp_path: Path):
+    async with open_project(tmp_path, *SIZES) as project:
+        await project.export()
+        content = bytearray(data_files(project)[0].read_bytes())
+        content[200] ^= 1
+        data_files(project)[0].write_bytes(content)
+
+        def look() -> list[subprocess.CompletedProcess[str]]:
+            with mounted(tmp_path, "--bind", str(tmp_path)):
+                subprocess.run(["mount", "-o", "remount,bind,ro", tmp_path], check=True)
+                return [project.process("status"), project.process("verify", "--deep")]
+
+        status, verify = await to_thread.run_sync(look)
+        assert status.returncode == 0 and "541 rows landed" in status.stderr
+        assert verify.returncode == 4 and "1 difference" in verify.stdout
+        assert "The next run cannot be told" in verify.stderr

@@ -1,5 +1,6 @@
 """Reads a ledger without touching it: for `etl status` and `etl plan`, also during a run."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -50,6 +51,13 @@ class LedgerStatus:
     answers_waiting: int
 
 
+def _uri(path: Path) -> str:
+    """Return how to open a ledger for reading, also where nothing can be written beside it."""
+    uri = f"{path.resolve().as_uri()}?mode=ro"
+    at_rest = not path.with_name(f"{path.name}-wal").exists()
+    return f"{uri}&immutable=1" if at_rest and not os.access(path.parent, os.W_OK) else uri
+
+
 @contextmanager
 def _reading(state_dir: Path, pipeline: str) -> Iterator[sqlite3.Connection | None]:
     """Open a pipeline's ledger read-only; None if it has none yet."""
@@ -58,7 +66,7 @@ def _reading(state_dir: Path, pipeline: str) -> Iterator[sqlite3.Connection | No
         yield None
         return
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+        with closing(sqlite3.connect(_uri(path), uri=True)) as database:
             (version,) = database.execute("PRAGMA user_version").fetchone()
             if version > VERSION:
                 raise StateError(
