@@ -217,20 +217,19 @@ def _remove_leftovers(
     """
     named = ledger.files()
     ours = {path: name for path in files if (name := _name_if_of(path, pipeline)) is not None}
-    leftovers = {}
-    for path, name in ours.items():
-        if path in named:
-            continue
-        stray = judge(name, recovery.next_batch, partial(_attempts, lake, pipeline))
+    judged = {
+        path: judge(name, recovery.next_batch, partial(_attempts, lake, pipeline))
+        for path, name in ours.items()
+        if path not in named
+    }
+    for path, stray in judged.items():
         if stray is Stray.AHEAD:
             raise _record_damaged(path)
-        if stray is Stray.LEFTOVER:
-            leftovers[path] = name
-        elif stray is Stray.COPY:
-            recovery.foreign.append(path)
-        else:
-            del files[path]
-            recovery.strays.append(lake.put_aside(path))
+    leftovers = {path: ours[path] for path, stray in judged.items() if stray is Stray.LEFTOVER}
+    recovery.foreign = [path for path, stray in judged.items() if stray is Stray.COPY]
+    for path in (path for path, stray in judged.items() if stray is Stray.BEATEN):
+        del files[path]
+        recovery.strays.append(lake.put_aside(path))
     if not leftovers:
         return
     if any(name.batch >= recovery.next_batch for name in leftovers.values()):
