@@ -160,6 +160,13 @@ def test_no_workflow_knows_a_secret_and_no_script_what_others_wrote(path):
     assert not [script for script in scripts if "${{" in "".join(script)], "pass it in env"
 
 
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_every_target_that_a_workflow_makes_exists(path):
+    makefile = (ROOT / "Makefile").read_text()
+    made = re.findall(r"run: make ([a-z-]+)", path.read_text())
+    assert [target for target in made if f"\n{target}: " not in makefile] == []
+
+
 def test_the_workflows_run_what_every_change_must_pass_on_all_systems():
     ci = YAML(typ="safe").load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
     matrix = ci["jobs"]["test"]["strategy"]["matrix"]
