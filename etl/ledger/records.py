@@ -103,12 +103,7 @@ def pack(record: Record) -> PackedRecord:
                 for table, rows in record.covered.items()
             },
             removed=_bytes(record.removed),
-            in_hand={
-                spelled: _Page(
-                    _bytes(view.ids), view.limit, view.offset, view.total, view.read_at_us
-                )
-                for spelled, view in record.in_hand.items()
-            },
+            in_hand={spelled: _page(view) for spelled, view in record.in_hand.items()},
         )
     )
     rows = {table: len(landed) for table, landed in record.covered.items()}
