@@ -504,7 +504,7 @@ CHAPTER = Chapter(
             [limited(64)],
         ),
         Case(
-            "the lake's disk answers a write, sync, rename or link with an I/O error",
+            "the lake's disk answers a sync, rename or link with an I/O error",
             "Input/output error … Check the disk",
             5,
             [
@@ -514,7 +514,7 @@ CHAPTER = Chapter(
             ],
         ),
         Case(
-            "the state's disk does",
+            "the state's disk answers a write or sync with one",
             "The ledger failed: disk I/O error. … Check the disk's space and health and run again",
             5,
             [
