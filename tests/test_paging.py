@@ -157,6 +157,15 @@ def test_auto_finds_the_spelling_from_the_echo_alone(understands, size, first_pa
     assert len(server.asked) <= len(alone.asked) + wasted
 
 
+@pytest.mark.parametrize("understands", [{Style.PAGE}, {Style.OFFSET}, set(Style)])
+@pytest.mark.parametrize("first_page", [0, 1])
+def test_rows_asked_that_are_the_apis_default_do_not_pass_for_understood(understands, first_page):
+    server = Model(list(range(130)), first_page=first_page, understands=frozenset(understands))
+    sweep = look(server, dialect=dialects.first_dialect(Pagination(rows_per_page=25)))
+    assert sweep.verdict is not None and sweep.verdict.verified
+    assert sweep.listing.ids == tuple(range(130))
+
+
 @pytest.mark.parametrize("cap", [7, 25, 60, 100, 499])
 @pytest.mark.parametrize("first_page", [0, 1])
 @pytest.mark.parametrize("style", ["auto", "page"])
@@ -283,6 +292,46 @@ def test_a_pass_interrupted_for_less_than_ten_minutes_costs_nothing():
     alone = Model(list(range(3_000)))
     look(alone)
     assert len(server.asked) == len(alone.asked)
+
+
+@pytest.mark.parametrize("style", Style)
+@pytest.mark.parametrize("at_page", range(2, 10))
+def test_a_row_that_goes_while_one_pages_does_not_stand_in_for_the_last_one(style, at_page):
+    for gone in range(68):
+        server = Model(list(range(68)), cap=12)
+
+        def remove(model: Model, gone: int = gone) -> None:
+            if len(model.asked) == at_page:
+                del model.ids[gone]
+
+        server.before_answer = remove
+        sweep = look(server, dialect=settled(style, 12))
+        assert sweep.verdict is not None and sweep.verdict.verified
+        assert set(server.ids) <= set(sweep.listing.ids)
+
+
+def test_rows_that_went_while_a_pass_lay_interrupted_do_not_stand_in_for_those_behind_it():
+    server = Model(list(range(98)), cap=25)
+    partial = look(server, dialect=settled(rows=25), most_pages=4).listing
+    assert len(partial.ids) == 97 and not partial.whole
+    del server.ids[50]
+    server.now_us += 11 * MINUTE_US
+    sweep = look(server, partial, dialect=settled(rows=25))
+    assert sweep.verdict is not None and sweep.verdict.verified
+    assert sweep.listing.ids == tuple(server.ids)
+
+
+def test_a_page_that_does_not_hold_the_row_to_be_proved_proves_nothing():
+    # Pages alone are understood, which one page of it has not shown yet.
+    server = Model(list(range(32)), cap=34, understands=frozenset({Style.PAGE}))
+    listing = look(server, dialect=settled(Style.PAGE)).listing
+    del server.ids[30]
+    server.ids.insert(28, 99_999)
+    misled = Dialect(Style.OFFSET, 500, first_page=None, page_rows=34)
+    for _ in range(3):
+        server.now_us += DAY_US
+        listing = look(server, listing, dialect=misled).listing
+    assert listing.ids == tuple(server.ids)
 
 
 def test_many_pages_are_wanted_at_once_when_each_will_be_needed():

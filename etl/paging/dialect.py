@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from etl.config.models import Pagination
-from etl.paging.values import REACH_OFFSET, PageAsk, PageView, Style
+from etl.paging.values import DEFAULT_ROWS, REACH_OFFSET, PageAsk, PageView, Style
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,21 +176,26 @@ def _capped(dialect: Dialect, ask: PageAsk, view: PageView) -> Dialect:
 def _offset_learned(dialect: Dialect, ask: PageAsk, view: PageView) -> Dialect:
     """Believe `limit` and `offset` where the echo can only mean that they were read.
 
-    A smaller limit at offset 0 may be a cap or a default: the next page tells.
+    A smaller limit at offset 0 may be a cap or a default, and so may the one that `page`
+    style was answered: the next page tells.
     """
     if view.offset != ask.start:
         if dialect.page_rows is None:
             return dialect
         return Dialect(Style.PAGE, dialect.page_rows, first_page=None, capped=True)
-    if view.limit == ask.rows or ask.start:
+    if ask.start or (view.limit == ask.rows and view.limit != dialect.page_rows):
         return replace(_capped(dialect, ask, view), settled=True)
     return dialect
 
 
 def _first_page_learned(dialect: Dialect, ask: PageAsk, view: PageView) -> Dialect:
     """Read from the echoed offset whether page numbers count from 0 or from 1."""
-    if view.limit != ask.rows and view.offset == 0 and dialect.may_change:
-        # A cap and a default look alike here; `limit` and `offset` tell them apart.
+    if (
+        (view.limit != ask.rows or view.limit == DEFAULT_ROWS)
+        and view.offset == 0
+        and dialect.may_change
+    ):
+        # A cap, what was asked, and a default look alike; `limit` and `offset` tell them apart.
         return replace(_to_offset(dialect), page_rows=view.limit)
     limit, offset, number = view.limit, view.offset, ask.number
     if not limit or offset is None or number is None or offset % limit:

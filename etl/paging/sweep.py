@@ -144,7 +144,7 @@ def read(sweep: Sweep, dialect: Dialect, ask: PageAsk, view: PageView) -> Sweep:
     meets_at = _meets_at(sweep.fresh, page, start)
     if meets_at is None:
         return _next_pass(replace(sweep, total=view.total), whole=False)
-    return _decided(_grown(sweep, page, meets_at, view), dialect, view)
+    return _decided(_grown(sweep, page, meets_at, view), dialect, start, view)
 
 
 def _without_repeats(ids: tuple[int, ...]) -> tuple[int, ...]:
@@ -187,15 +187,19 @@ def _grown(sweep: Sweep, page: tuple[int, ...], meets_at: int, view: PageView) -
     )
 
 
-def _decided(sweep: Sweep, dialect: Dialect, view: PageView) -> Sweep:
-    """Decide after a page that connects: verified, joined, at the end, or read on."""
+def _decided(sweep: Sweep, dialect: Dialect, start: int, view: PageView) -> Sweep:
+    """Decide after a page that connects: verified, joined, at the end, or read on.
+
+    That there are as many rows as the total says is no end unless the page reaches it: rows
+    that have gone since they were read would make up for those behind, which nobody has read.
+    """
     if sweep.fresh and _may_join(sweep):
         sweep = _joined(sweep, dialect)
     if sweep.verdict is not None or sweep.proof_of is not None or (not sweep.fresh and view.ids):
         return sweep
     short = view.limit is None or len(view.ids) < view.limit
     at_end = (
-        len(sweep.fresh) == sweep.total
+        (len(sweep.fresh) == sweep.total == start + len(view.ids))
         or not view.ids
         or (sweep.barren_pages > 0 and short)
         or sweep.barren_pages >= _MOST_BARREN_PAGES
@@ -331,7 +335,8 @@ def _proved_again(sweep: Sweep, start: int | None, view: PageView) -> Sweep:
     listing, page = sweep.known, _without_repeats(view.ids)
     arrived = (view.total or 0) - (listing.total or 0)
     row = (start or 0) - arrived
-    if not page or row < 0 or listing.ids[row : row + len(page)] != page:
+    holds_it = sweep.proof_of is not None and (start or 0) + len(page) > sweep.proof_of
+    if not holds_it or row < 0 or listing.ids[row : row + len(page)] != page:
         return _from_the_head(replace(sweep, joins=False), listing, sweep.passes + 1)
     at = listing.proved_at_us
     proved_at = at[:row] + (view.read_at_us,) * len(page) + at[row + len(page) :]

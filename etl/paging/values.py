@@ -11,6 +11,10 @@ REACH_OFFSET = 10_000
 """The largest offset that the API serves (results-v2, `offset`)."""
 
 
+DEFAULT_ROWS = 25
+"""The rows that the API serves where nobody says how many (results-v2, `limit`)."""
+
+
 class Style(StrEnum):
     """The two spellings of pagination that the vendor's pages name."""
 
