@@ -351,6 +351,8 @@ class Landing:
                 self._changed.add(test_id)
             self._newly_gone[test_id] = gone - record.removed
             record.removed = gone
+        if record.in_hand:
+            self._changed.add(test_id)  # what a machine without state would ask again
         how = ended(look) if look is not None else None
         if how is not None:
             self._ended[test_id] = self._if_read(how, record)

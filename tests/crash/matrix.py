@@ -33,6 +33,7 @@ SIZES: Mapping[str, float] = {
     "etl.run.keeping.GATHER_SECONDS": 0.0,  # a frame an answer, as at the vendor's pace
     "etl.run.keeping.FRAME_BYTES": 1,
     "etl.run.keeping.COMMIT_SECONDS": 0.0,
+    "etl.paging.sweep.STALE_AFTER_US": 1e12,  # what was saved may be older than ten minutes
 }
 LARGER: Mapping[str, float] = {**SIZES, "etl.lake.landing.BATCH_ROWS": 1_000}
 
@@ -220,7 +221,7 @@ class Rig:
         await to_thread.run_sync(self._ground.come_back)
         allowed = self._codes(point, ended)
         found = [] if ended.code in allowed else [f"the struck run ended with {ended.code}"]
-        found += self._asked_twice(asked, before)
+        found += [f"the struck run: {it}" for it in self._asked_twice(asked, before)]
         found += await to_thread.run_sync(checker.half_written, self.project.lake)
         durable = await to_thread.run_sync(self._durable)
         lost = (asked - durable).total()
