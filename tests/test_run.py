@@ -1,17 +1,19 @@
 """Journeys of an export: what lands, what it costs, and what a person is told."""
 
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pyarrow.parquet as pq
 import pytest
-from anyio import to_thread
+from anyio import create_task_group, to_thread
 
-from etl.report.values import RunReport, Status
-from etl.run.export import Limits
+from etl.report.values import Requests, RunReport, Status
+from etl.run.export import Limits, keep_last_run
 from etl.sandbox.faults import Fault, FaultKind
 from etl.sandbox.pages import Spelling
 from etl.sandbox.server import SandboxOptions
@@ -341,3 +343,14 @@ async def test_the_report_says_what_the_contract_says(opened: Opened):
         assert told["pipelines"][0].keys() >= {"name", "tests", "rows", "files", "bytes", "failed"}
         assert told["requests"].keys() == {"total", "by_status", "retried", "throttled"}
         assert told["rate_limit"].keys() == {"limit", "window_seconds", "utilisation"}
+
+
+async def test_reports_of_runs_that_end_together_leave_one_that_is_whole(tmp_path):
+    report = RunReport("", Status.COMPLETE, "now", 0.0, [], Requests(), 0, None)
+    async with create_task_group() as group:
+        for run in range(40):
+            mine = msgspec.structs.replace(report, run_id=f"run-{run}" * (run + 1))
+            group.start_soon(to_thread.run_sync, keep_last_run, tmp_path, mine)
+    kept = await to_thread.run_sync((tmp_path / "last_run.json").read_bytes)
+    assert msgspec.json.decode(kept, type=RunReport).run_id.startswith("run-")
+    assert await to_thread.run_sync(os.listdir, tmp_path) == ["last_run.json"]

@@ -281,6 +281,14 @@ def keep_last_run(state_dir: Path, report: RunReport) -> None:
         ) from error
 
 
+def _is_still(path: Path, descriptor: int) -> bool:
+    """Say whether an open file still bears this name: who held it before has renamed it."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
 @contextmanager
 def _alone_with(path: Path) -> Iterator[int]:
     """Open a file that whoever holds its lock may write and rename; what dies with it stays.
@@ -291,7 +299,7 @@ def _alone_with(path: Path) -> Iterator[int]:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor)):
+            if _is_still(path, descriptor):
                 yield descriptor
                 return
         finally:

@@ -1,10 +1,9 @@
 """The crash matrix: in every mode, at the n-th call of each kind, every fault.
 
 A point is named `mode/call/n/fault`, and its name replays it; with `call@text` only calls on
-paths with that text count. Each mode prepares a folder
-once; a point restores it, strikes a run there, and looks: at that instant at the files, after
-the next run at every cell and request and, for a quarter of the points, after one more run at
-whether anything was left to do.
+paths with that text count. Each mode prepares a folder once; a point restores it, strikes a
+run there, and looks: at that instant at the files, after the next run at every cell and
+request and, for a quarter of the points, after one more run at whether anything was left.
 """
 
 import errno
