@@ -192,8 +192,12 @@ async def test_an_endpoint_that_never_grants_is_given_up_within_the_budget():
 
     clock = HastyClock()
     async with manager_of(silent, clock) as tokens:
-        with pytest.raises(Unreachable, match="15 minutes: the token endpoint answered 503"):
+        with pytest.raises(
+            Unreachable, match="15 minutes: the token endpoint answered 503"
+        ) as told:
             await tokens.token()
+    assert "connection 'default'" in str(told.value)
+    assert "USERTESTING_TOKEN_URL, and run again" in str(told.value)
     assert clock.skipped_seconds <= GRANT_BUDGET_SECONDS + 61
 
 

@@ -57,6 +57,7 @@ def test_the_pipelines_file_says_what_is_tried_first(pagination, begun):
         (PAGES, Pagination(style="page"), replace(PAGES, may_change=False)),
         (OFFSETS, Pagination(style="offset"), replace(OFFSETS, may_change=False)),
         (PAGES, Pagination(rows_per_page=25), replace(PAGES, rows=25)),
+        (replace(PAGES, rows=100), Pagination(), PAGES),  # it was the file that asked for few
         (
             replace(PAGES, rows=100, capped=True),
             Pagination(),

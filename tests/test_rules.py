@@ -159,6 +159,13 @@ def test_each_429_in_a_row_stops_for_twice_as_long_up_to_a_window(before, second
     assert stopped_for(RateWord(), before, rest=0.0) == seconds
 
 
+def test_however_long_the_window_429s_in_a_row_stop_for_17_minutes_at_most():
+    wait = rules.throttle_seconds(
+        RateWord(), rest_of_window=0.0, window_seconds=86_400.0, throttled_before=99
+    )
+    assert wait == 1024.0
+
+
 # Others with the same credentials.
 
 
