@@ -83,3 +83,15 @@ def test_pages_that_came_in_another_order_before_a_death_are_not_asked_again():
     assert work is not None
     sweep = looks.open(work, known, 4, in_hand)
     assert sweep.verdict is not None and sweep.verdict.verified
+
+
+def test_pages_of_long_ago_are_not_taken_for_a_look_of_today():
+    ids = tuple(range(70))
+    looks = looks_of(Work(TEST))
+    work = looks.to_open(0)
+    assert work is not None
+    in_hand = {"limit=500&offset=0": PageView(ids, 500, 0, 70, 1)}
+    sweep = looks.open(work, Listing(), 3600 * 1_000_000, in_hand)
+    assert sweep.verdict is None and sweep.listing.ids == ids
+    job = looks.next_job(0.0, 3600 * 1_000_000)
+    assert job is not None and job.ask.start == 0

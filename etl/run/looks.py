@@ -109,6 +109,10 @@ class Looks:
         sweep = sweeps.begin(known, audit=self._audit, now_us=began_at_us)
         look = self._under_way[work.test_id] = Look(work.test_id, sweep, in_hand=views)
         self._read_in_hand(look)
+        proved_at_us = look.sweep.listing.read_at_us
+        if look.sweep.verdict is not None and now_us - proved_at_us > sweeps.STALE_AFTER_US:
+            # What pages of long ago have proved is where to look from, not a look.
+            look.sweep = sweeps.begin(look.sweep.listing, audit=self._audit, now_us=now_us)
         return look.sweep
 
     def next_job(self, now: float, now_us: int) -> Job | None:
