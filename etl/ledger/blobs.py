@@ -24,7 +24,12 @@ def seal(content: bytes, beside: bytes = b"") -> bytes:
 def unseal(length: int, sealed: bytes, beside: bytes = b"") -> bytes:
     """Return the `length` bytes that were sealed; raises DamagedError if they are not the same."""
     check(sealed, beside)
-    content: bytes = pa.Codec("zstd").decompress(sealed[HASH_BYTES:], length, asbytes=True)
+    try:
+        content: bytes = pa.Codec("zstd").decompress(sealed[HASH_BYTES:], length, asbytes=True)
+    except (OSError, OverflowError, ValueError) as error:  # how Arrow tells a wrong length
+        raise DamagedError("a value is not as long as was written") from error
+    if len(content) != length:
+        raise DamagedError("a value is not as long as was written")
     return content
 
 
