@@ -49,14 +49,15 @@ def run_seed(seed: int) -> Told:
 def run_plan(plan: Plan) -> Told:
     """Run a plan; blocks. The files lie in shared memory where there is any."""
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # its view of dead clients
-    with _folder() as folder, asyncio.Runner(loop_factory=VirtualNetworkLoop) as runner:
+    with folder_for_files() as folder, asyncio.Runner(loop_factory=VirtualNetworkLoop) as runner:
         loop = runner.get_loop()
         assert isinstance(loop, VirtualNetworkLoop)
         return runner.run(_told(plan, loop, folder))
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
+def folder_for_files() -> Iterator[Path]:
+    """Yield a folder in shared memory, where there is any."""
     parent = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
     with tempfile.TemporaryDirectory(prefix="etl-sim-", dir=parent) as folder:
         yield Path(folder)
