@@ -69,6 +69,7 @@ SHORT = [
     # What the whole matrix, under `make soak`, has found.
     ("first", "first/write@-wal/12/full"),  # stages that fail together exited 1
     ("first", "first/change@nightly.lock/1/eio"),  # so did a lock that cannot be signed
+    ("half-way", "half-way/change@nightly.sqlite/1/dead"),  # and a ledger of a dead disk
     ("first", "first/unlink@/answers/1/kill"),  # the commit's hidden name stayed for ever
     ("half-way", "half-way/rename@last_run/1/kill"),  # and so did a report's
 ]

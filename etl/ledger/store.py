@@ -146,14 +146,28 @@ def make_state_dir(state_dir: Path) -> None:
 def _opened(path: Path) -> "Ledger":
     refuse_network_file_system(path.parent)
     try:
+        return _opened_or_rebuilt(path)
+    except (sqlite3.Error, DamagedError) as error:
+        raise state_error(error, path) from error
+    except OSError as error:
+        raise StateError(
+            f"The ledger cannot be opened: {disk_reason(error)}.",
+            where=str(path),
+            advice=disk_advice(error),
+        ) from error
+
+
+def _opened_or_rebuilt(path: Path) -> "Ledger":
+    """Open a ledger; one that is damaged is set aside, and begun anew."""
+    try:
         return Ledger(path)
     except (sqlite3.Error, DamagedError) as error:
         if not is_damage(error) or not path.exists():
-            raise state_error(error, path) from error
-        aside = set_aside(path)
-        ledger = Ledger(path)
-        ledger.set_aside = aside
-        return ledger
+            raise
+    aside = set_aside(path)
+    ledger = Ledger(path)
+    ledger.set_aside = aside
+    return ledger
 
 
 class Ledger:
