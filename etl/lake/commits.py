@@ -5,7 +5,7 @@ row `listing` holds the packed record of a test that changed, a row `verified` h
 at a test ended, a row `removed` a session that is listed no more. All are worth reading.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +27,8 @@ LISTING: Final = "listing"
 VERIFIED: Final = "verified"
 REMOVED: Final = "removed"
 _FAILED: Final = "failed"
+RESET_RUN: Final = "reset"
+"""The run id of a commit that forgets the progress of tests."""
 
 _COLUMNS: Final[dict[str, pa.DataType]] = {
     "endpoint": pa.string(),
@@ -242,6 +244,29 @@ def read_names(path: Path, pipeline: str) -> CommitNames:
         rows = file.read(["endpoint", "test_id"]).to_pylist()
         recorded = frozenset(str(row["test_id"]) for row in rows if row["endpoint"] == LISTING)
         return CommitNames(told.batch, _files(told), told.replaces, recorded)
+
+
+@dataclass(frozen=True, slots=True)
+class Feeds:
+    """The tables that a commit feeds, by test, and the tests whose progress it forgets."""
+
+    tables: Mapping[str, Collection[str]]
+    forgotten: Collection[str]
+
+
+def read_feeds(path: Path, pipeline: str) -> Feeds:
+    """Read what a commit feeds, without bodies and records. Raises LakeError as `read` does."""
+    tables: dict[str, set[str]] = {}
+    recorded: set[str] = set()
+    with _readable(path), pq.ParquetFile(path) as file:
+        told = _told(path, pipeline, file.schema_arrow)
+        for row in file.read(["endpoint", "test_id", "rows"]).to_pylist():
+            if row["endpoint"] == LISTING:
+                recorded.add(str(row["test_id"]))
+            elif row["endpoint"] not in (VERIFIED, REMOVED):
+                made = msgspec.json.decode(row["rows"] or "{}", type=dict[str, int])
+                tables.setdefault(str(row["test_id"]), set()).update(made)
+    return Feeds(tables, recorded if told.run_id == RESET_RUN else ())
 
 
 def _files(told: _Told) -> list[File]:

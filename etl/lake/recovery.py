@@ -91,7 +91,8 @@ def reset(
     The rows that the data files hold stay known. Call it after `recover`.
     """
     records = read_afresh(lake, ledger, tests)
-    _commit(lake, ledger, Commit(pipeline, recovery.next_batch, "reset", records=records), recovery)
+    commit = Commit(pipeline, recovery.next_batch, commits.RESET_RUN, records=records)
+    _commit(lake, ledger, commit, recovery)
 
 
 def bind(lake: LocalLake, ledger: Ledger, files: Collection[str]) -> None:

@@ -83,9 +83,9 @@ def to_json(report: RunReport) -> bytes:
     return masked(msgspec.json.encode(report).decode()).encode()
 
 
-_SEVERITY: Final = (1, 5, 3, 75, 4, 6, 0)
+_SEVERITY: Final = (1, 5, 2, 3, 75, 4, 6, 0)
 
 
 def exit_code_of(codes: list[int]) -> int:
-    """Return the exit of a run: the first that occurred of 1, 5, 3, 75, 4, 6, 0."""
+    """Return the exit of a run: the first that occurred of 1, 5, 2, 3, 75, 4, 6, 0."""
     return next((code for code in _SEVERITY if code in codes), max(codes, default=0))

@@ -20,6 +20,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from etl.client.http import Client
 from etl.client.values import Answer, Fetched, UnreadableBodyError
 from etl.config.models import Pipeline
+from etl.lake.claims import refuse_shared
 from etl.lake.landing import Kept, Landing, LandingPlan, Records, Tally
 from etl.lake.local import LocalLake
 from etl.lake.recovery import Recovery, recover
@@ -233,6 +234,8 @@ class PipelineRun:
             self.outcome.notes.append(f"An unreadable ledger was set aside: {ledger.set_aside}.")
         self.outcome.recovery = recover(lake, ledger, self._order.name, self._personal)
         self.outcome.notes += self.outcome.recovery.sentences()
+        order = self._order
+        refuse_shared(lake, ledger, order.name, order.tests, order.pipeline.tables)
         ledger.begin_run(self._world.run_id, self._world.now_us())
         return ledger
 

@@ -1,5 +1,7 @@
 """How a sandbox behaves, said once at its start."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from etl.sandbox.pages import Spelling
@@ -10,6 +12,7 @@ class SandboxOptions:
     """How a sandbox behaves. The same seed serves the same answers at every start.
 
     `sessions` of each test vary by seed if None. `rate_requests` None never refuses.
+    `monotonic` is the time by which tokens live and requests are counted.
     A clip or reel answers GENERATING so often as `generating` says before there is a file.
     """
 
@@ -31,3 +34,4 @@ class SandboxOptions:
     video_link_seconds: int = 3600
     clip_link_seconds: int = 900
     generating: int = 1
+    monotonic: Callable[[], float] = time.monotonic

@@ -77,7 +77,9 @@ class _Answers:
     async def token(self, request: web.Request) -> web.StreamResponse:
         """Answer `POST` to the token endpoint."""
         form = {name: str(value) for name, value in (await request.post()).items()}
-        status, answer = self._sandbox.tokens.grant(form, time.monotonic(), time.time())
+        status, answer = self._sandbox.tokens.grant(
+            form, self._sandbox.options.monotonic(), time.time()
+        )
         for fault in striking(self._sandbox.faults, "token"):
             if fault.kind is FaultKind.TOKEN:
                 answer = {**answer, **fault.value}
@@ -99,7 +101,7 @@ class _Answers:
         sandbox = self._sandbox
         if sandbox.options.latency_ms:
             await anyio.sleep(sandbox.options.latency_ms / 1000)
-        now = time.monotonic()
+        now = sandbox.options.monotonic()
         within = sandbox.limiter.arrive(now)
         headers = {**_PRIVATE, **sandbox.limiter.headers(now)}
         asked = route.asked(sandbox, request.match_info, request.query)

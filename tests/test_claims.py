@@ -1,0 +1,61 @@
+"""No two pipelines feed a table of a lake with the same test; what it costs to know is little."""
+
+from pathlib import Path
+
+import pytest
+from anyio import to_thread
+
+from etl.lake import commits
+from tests.exporting import Project, open_project
+
+WEEKLY = """\
+    lake: {{url: ./lake}}
+  weekly:
+    tests: [{}]
+    lake: {{url: ./lake}}
+"""
+
+
+async def codes(project: Project) -> list[int]:
+    return (await project.export_with_codes())[1]
+
+
+async def test_the_refused_pipeline_asks_nothing_and_the_other_goes_on(tmp_path: Path):
+    async with open_project(tmp_path, 40) as project:
+        await to_thread.run_sync(project.write, WEEKLY.format(project.tests[0]))
+        ended = await project.ended()
+        assert ended.exit_code == 2, "one pipeline is wrong, though the other is complete"
+        assert len(project.sandbox.requests) == 1
+        await project.exact()
+
+
+async def test_a_claim_ends_when_its_pipeline_is_reset(tmp_path: Path):
+    async with open_project(tmp_path, 40) as project:
+        await project.ended()
+        reset = ("reset", "nightly", "--test", project.tests[0])
+        await to_thread.run_sync(lambda: project.process(*reset, check=True))
+        text = await to_thread.run_sync(project.file.read_text)
+        await to_thread.run_sync(project.file.write_text, text.replace("nightly", "weekly"))
+        assert await codes(project) == [0]
+
+
+async def test_a_commit_of_another_pipeline_is_looked_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    read: list[str] = []
+    feeds = commits.read_feeds
+
+    def counted(path: Path, pipeline: str) -> commits.Feeds:
+        read.append(f"{pipeline} {path.name}")
+        return feeds(path, pipeline)
+
+    monkeypatch.setattr(commits, "read_feeds", counted)
+    async with open_project(tmp_path, 40, 40) as project:
+        one, other = project.tests
+        project.tests = (one,)
+        await to_thread.run_sync(project.write, WEEKLY.format(other))
+        for night in range(3):
+            project.sandbox.complete(one)
+            project.sandbox.complete(other)
+            assert await codes(project) == [0, 0], night
+    assert len(read) == len(set(read)) == 3 + 2
