@@ -76,6 +76,7 @@ class Pacer:
         self._nap = CancelScope()
         self._stopped = False
         self._pioneer: Slot | None = None
+        self._crowded_until = float("-inf")
         self._throttled_in_a_row = 0
 
     @property
@@ -165,8 +166,9 @@ class Pacer:
         return max(oldest + window - now, self._log.blocked_until - now)
 
     def _take(self, now: float) -> Slot:
-        if not self._log.since(now - self._rate.seconds, now):
-            # Nothing is known of this window: one request tells how much of it is left.
+        if now < self._crowded_until or not self._log.since(now - self._rate.seconds, now):
+            # Nothing is known of this window, or others use it too: one request tells how much
+            # of it is left. Two who begin together would else refuse each other by the burst.
             slot = self._pioneer = Slot(self._log.append(now), self)
         else:
             slot = Slot(self._log.append(now), self)
@@ -215,6 +217,7 @@ class Pacer:
         self.throttled += 1
         self._throttled_in_a_row += 1
         self._neighbours.refused_us(now)
+        self._crowded_until = now + window
         self._log.block_until(now + wait)
 
     def _give_way(self, word: rules.RateWord, sent_at: float, now: float) -> None:
@@ -225,6 +228,7 @@ class Pacer:
         foreign = rules.foreign_sends(self._limit, word.remaining, own)
         if not foreign:
             return
+        self._crowded_until = now + window
         if word.remaining == 0 and word.reset_seconds is not None:
             self._log.block_until(now + min(word.reset_seconds, window))
         if len(self._round_trips) == 1:
