@@ -20,6 +20,7 @@ def held(path: Path, what: str) -> Iterator[None]:
     since when; StateError if the file cannot be written. The file stays behind: it is
     the lock on it that counts, so a dead process or a reused pid holds nothing.
     """
+    owner = os.getpid()
     with _disk_errors(path):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -35,6 +36,9 @@ def held(path: Path, what: str) -> Iterator[None]:
             _sign(descriptor)
         yield
     finally:
+        if os.getpid() == owner:
+            # A child forked meanwhile holds the descriptor too: to close ours is not enough.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 
