@@ -111,6 +111,10 @@ def try_listing(seed: int) -> Counter[str]:
             disturbed=random.choice((0.0, 0.0, 0.1, 0.5)),
             most_pages=random.randint(1, 6) if cut_short else 10_000,
         )
+        if not nights.known.whole:
+            # What the next look goes on from may have changed meanwhile, rows and order: the
+            # delay is promised for that too, not the first look.
+            nights.since = dict.fromkeys(nights.since, nights.proved)
         server.now_us += random.choice(_RESTS_US)
     for _ in range(nights.pages + 1):
         server.now_us += DAY_US
