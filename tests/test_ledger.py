@@ -145,6 +145,17 @@ def test_what_the_lake_records_can_be_forgotten_without_the_inbox(ledger):
     assert ledger.frames() == [frame]
 
 
+def test_a_test_that_is_reopened_is_work_again_and_proved_no_more(tmp_path):
+    with open_ledger(tmp_path, "nightly") as ledger:
+        ledger.land(Landed(1, records={"a": pack(Record())}))
+        begun(ledger, "a", "b")
+        end_look(ledger, "a")
+        ledger.land(Landed(2, reopened=["a"]))
+        assert begun(ledger, "a", "b") == ["a", "b"]
+    (status,) = read_status(tmp_path, "nightly").tests
+    assert (status.outcome, status.looked_at_us, status.verified_at_us) == (None, None, None)
+
+
 def test_a_note_is_kept_and_replaced(ledger):
     assert ledger.note("lake") is None
     for value in ("one", "other"):

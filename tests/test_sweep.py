@@ -148,6 +148,12 @@ def test_what_has_a_verdict_or_nothing_to_go_on_with_does_not_go_stale():
     assert sweeps.refreshed(fresh, server.now_us + DAY_US) == fresh
 
 
+def test_times_that_a_wrong_clock_told_count_as_long_ago():
+    told = Listing((1, 2, 3), (50, 100, 101), whole=True, total=3, read_at_us=101)
+    assert sweeps.believed(told, 101) == told
+    assert sweeps.believed(told, 100) == replace(told, proved_at_us=(50, 100, 0), read_at_us=0)
+
+
 # What is proved, and when.
 
 
