@@ -7,6 +7,10 @@ from dataclasses import dataclass, field
 from etl.sandbox.pages import Spelling
 
 
+def _monotonic() -> float:
+    return time.monotonic()  # looked up at each call: a simulation puts its own in place
+
+
 @dataclass(frozen=True, slots=True)
 class SandboxOptions:
     """How a sandbox behaves. The same seed serves the same answers at every start.
@@ -34,4 +38,4 @@ class SandboxOptions:
     video_link_seconds: int = 3600
     clip_link_seconds: int = 900
     generating: int = 1
-    monotonic: Callable[[], float] = time.monotonic
+    monotonic: Callable[[], float] = _monotonic
