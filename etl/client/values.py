@@ -14,7 +14,8 @@ class Priority(IntEnum):
 
     LISTING = 0
     DETAILS = 1
-    MEDIA = 2
+    TRANSCRIPTS = 2
+    MEDIA = 3
 
 
 class Scope(StrEnum):
@@ -39,6 +40,7 @@ class Endpoint(Generic[Content]):
 
     `path` is a template over `{test_id}`, `{session_id}` and `{object_id}`, which the
     client fills in percent-encoded. `decode` is pure and raises `UnreadableBodyError`.
+    `products` are the product types whose tests have it, None for all: others are not asked.
     """
 
     name: str
@@ -46,13 +48,26 @@ class Endpoint(Generic[Content]):
     scope: Scope
     priority: Priority
     decode: Callable[[bytes], Content]
+    products: frozenset[str] | None = None
+
+    @property
+    def is_of_account(self) -> bool:
+        """Whether it is about what the account holds, and no test of a pipeline."""
+        return self.scope in (Scope.ACCOUNT, Scope.OBJECT)
+
+    @property
+    def is_classic(self) -> bool:
+        """Whether it belongs to the older API, which serves the classic tests."""
+        return self.path.startswith("/usertesting/api/v1/")
 
 
 @dataclass(frozen=True, slots=True)
 class Request(Generic[Content]):
     """One request to make: an endpoint, the keys that name its object, and the query.
 
-    `attempt` counts the earlier tries of the same request, which were paid too.
+    What stands behind a `?` in `object_id` names a page of the object: it is part of the key,
+    and not of the path. `attempt` counts the earlier tries of the same request, which were
+    paid too.
     """
 
     endpoint: Endpoint[Content]

@@ -56,7 +56,7 @@ class PersonalData:
         }
         keys = rows.keys
         if not hashed.isdisjoint(table.key):
-            keys = _keys(table.key, columns, answer, len(keys))
+            keys = _keys(table.identity, columns, answer, len(keys))
         return replace(
             rows,
             keys=keys,
@@ -152,8 +152,10 @@ def _keys(
     key: Sequence[str], columns: Mapping[str, Array], answer: Answer, count: int
 ) -> tuple[int, ...]:
     """Return the hash of each row's key, as a data file alone tells it."""
-    shared = [answer.test_id] * count
-    parts = [columns[name].to_pylist() if name in columns else shared for name in key]
+    shared = {"test_id": answer.test_id, "session_id": answer.session_id}
+    parts = [
+        columns[name].to_pylist() if name in columns else [shared[name]] * count for name in key
+    ]
     return tuple(map(key_hash, zip(*parts, strict=True)))
 
 

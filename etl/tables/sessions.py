@@ -3,7 +3,7 @@
 Source: `GET /api/v2/sessionResults` (results-v2, SessionSummaryResultsResponseDto).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -64,6 +64,14 @@ class SessionsPage:
     offset: int | None
     total: int | None
     rows: Rows = field(repr=False)
+
+    def sessions(self) -> Iterator[tuple[str, int | None, int | None]]:
+        """Yield each session that was read, with its start and finish in microseconds."""
+        columns = self.rows.columns
+        times = (
+            columns[name].cast(pa.int64()).to_pylist() for name in ("start_time", "finish_time")
+        )
+        return zip(columns["session_id"].to_pylist(), *times, strict=True)
 
 
 def page_view(answer: Answer, page: SessionsPage) -> PageView:

@@ -21,7 +21,7 @@ def timestamps(texts: Sequence[str | None]) -> Array:
     try:
         read = pa.array(texts, pa.string()).cast(TIMESTAMP)
     except (pa.ArrowInvalid, UnicodeEncodeError):
-        return pa.array([_microseconds(text) for text in texts], pa.int64()).cast(TIMESTAMP)
+        return pa.array([microseconds(text) for text in texts], pa.int64()).cast(TIMESTAMP)
     earliest: int | None = pc.min(read.view(pa.int64())).as_py()
     if earliest is not None and earliest < _YEAR_1_US:
         raise ValueError("a year 0 is none that most readers know")
@@ -31,13 +31,14 @@ def timestamps(texts: Sequence[str | None]) -> Array:
 def readable_time(text: str | None) -> bool:
     """Say whether `timestamps` can read this value."""
     try:
-        _microseconds(text)
+        microseconds(text)
     except ValueError:
         return False
     return True
 
 
-def _microseconds(text: str | None) -> int | None:
+def microseconds(text: str | None) -> int | None:
+    """Return an ISO 8601 timestamp in microseconds since 1970; raises ValueError."""
     if text is None:
         return None
     moment = datetime.fromisoformat(text.strip())

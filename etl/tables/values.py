@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias
 import pyarrow as pa
 import xxhash
 
-from etl.client.values import Answer, Content, Endpoint
+from etl.client.values import Answer, Content, Endpoint, Scope
 
 TIMESTAMP = pa.timestamp("us", "UTC")
 
@@ -82,18 +82,44 @@ class Table(Generic[Content]):
     rows_of: Callable[[Answer, Content], Rows]
     dates: tuple[str, str] | None = None
     """The columns that `start_…` and `finish_…` partitions read, where it has them."""
+    version: int = 1
+    """Counts up when a column changes its type or meaning; a new column changes neither."""
+
+    @property
+    def by_session(self) -> bool:
+        """Whether it is asked for session by session."""
+        return self.endpoint.scope is Scope.SESSION
+
+    @property
+    def appends(self) -> bool:
+        """Whether an answer that differs adds rows: its key says when it came."""
+        return FETCHED_AT in self.key
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What tells its rows apart within one answer: the key but for when it came."""
+        return tuple(name for name in self.key if name != FETCHED_AT)
 
     def schema(self) -> pa.Schema:
         """Return the Arrow schema of the table's files, partition columns included."""
-        return pa.schema([(column.name, column.type) for column in (*self.columns, *RUN_COLUMNS)])
+        return pa.schema(
+            [(column.name, column.type) for column in (*self.columns, *RUN_COLUMNS)],
+            metadata={"etl_table": self.name, "etl_table_version": str(self.version)},
+        )
 
+
+FETCHED_AT = "_fetched_at"
 
 RUN_COLUMNS = (
     Column("_run_id", pa.string(), "The run that landed the row.", repeats=True),
-    Column("_fetched_at", TIMESTAMP, "When the answer that held the row came.", repeats=True),
+    Column(FETCHED_AT, TIMESTAMP, "When the answer that held the row came.", repeats=True),
     Column("_extra", pa.string(), "Fields that the table does not know, as JSON; else null."),
 )
 """What every table has beside its own columns."""
+
+TEST_ID = Column("test_id", pa.string(), "The test that it belongs to.", repeats=True)
+SESSION_ID = Column("session_id", pa.string(), "The session that it belongs to.", repeats=True)
+"""What many tables have, filled by the landing from what was asked."""
 
 
 row_hash: Callable[[bytes], int] = xxhash.xxh3_64_intdigest
@@ -102,7 +128,7 @@ row_hash: Callable[[bytes], int] = xxhash.xxh3_64_intdigest
 
 def key_hash(parts: Sequence[object]) -> int:
     """Return the hash of a row's key, as it stands in the key columns of a file."""
-    return row_hash("\0".join(str(part) for part in parts).encode(errors="replace"))
+    return row_hash("\0".join(map(str, parts)).encode(errors="replace"))
 
 
 _FIELD_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")

@@ -1,0 +1,63 @@
+"""The table `tasks`: what a participant answered to each task, whole, as text and as number.
+
+Source: `GET /api/v3/sessionResults/{sessionId}` (results-v2, TaskItemDto).
+"""
+
+from typing import Final
+
+import pyarrow as pa
+
+from etl.client.values import Answer
+from etl.tables.answers import PUBLISHED, Said, said
+from etl.tables.json_text import Document, Json
+from etl.tables.kinds import FLAG, JSON_TEXT, ROUNDED, TEXT
+from etl.tables.reading import Field, Reader
+from etl.tables.session_details import SESSION_DETAILS, served
+from etl.tables.values import SESSION_ID, TEST_ID, Column, Reject, Rows, Table
+
+_READER: Final = Reader(
+    Field("uuid", "task_id", TEXT, "The task, the same in all sessions of a test.", repeats=True),
+    Field("type", "type", TEXT, "The kind of task, as the API names it.", repeats=True),
+    Field("text", "text", TEXT, "What the participant was asked to do.", repeats=True),
+    Field("response.skipped", "skipped", FLAG, "Whether the participant skipped it."),
+    Field("response.startTimeMs", "start_time_ms", ROUNDED, "Start, in ms of the session."),
+    Field("response.endTimeMs", "end_time_ms", ROUNDED, "End, in ms of the session."),
+    Field("response.answer", "answer", JSON_TEXT, "The whole answer, as JSON."),
+    place=Column("position", pa.int32(), "Place among the session's tasks, from 0."),
+    derived=[
+        Column("answer_text", pa.string(), "What was answered, as people would write it."),
+        Column("answer_number", pa.float64(), "The answer where it is a number: rating, NPS."),
+    ],
+    besides=[f"response.answer.{kind}" for kind in PUBLISHED],
+    within="tasks",
+)
+
+_KEY: Final = ("session_id", "position")
+
+
+def _rows_of(answer: Answer, details: Document) -> Rows:
+    found = served(answer, details, "tasks")
+    reading = _READER.read(found, odd=details.odd, session_id=answer.session_id)
+    tasks = [] if isinstance(found, Reject) else [found[place] for place in reading.places]
+    told = list(map(_said, tasks))
+    reading.derived["answer_text"] = [one.text for one in told]
+    reading.derived["answer_number"] = [one.number for one in told]
+    return _READER.rows(reading, answer, _KEY)
+
+
+def _said(task: Json) -> Said:
+    kind, response = (
+        (task.get("type"), task.get("response")) if isinstance(task, dict) else (None, None)
+    )
+    answer = response.get("answer") if isinstance(response, dict) else None
+    return said(kind if isinstance(kind, str) else None, answer)
+
+
+TABLE: Final = Table(
+    name="tasks",
+    row="a task's response",
+    key=_KEY,
+    endpoint=SESSION_DETAILS,
+    columns=(TEST_ID, SESSION_ID, *_READER.columns),
+    rows_of=_rows_of,
+)
