@@ -10,12 +10,12 @@ from etl.cli.settings import load_config
 from etl.errors import EtlError, LakeError, UsageError
 from etl.lake.local import LocalLake
 from etl.lake.recovery import recover, reset
+from etl.lake.rendering import landing_plan
 from etl.lake.verify import MendedBy, Verification, verify
 from etl.ledger.store import open_ledger
 from etl.plan import Asked, Order, orders
 from etl.report.terminal import on_one_line
 from etl.report.values import exit_code_of
-from etl.tables.personal import personal_data
 
 _STATUS: Final = {0: "sound", 4: "differs", 5: "unreadable"}
 
@@ -89,7 +89,7 @@ def reset_command(path: Path, name: str, tests: Sequence[str]) -> None:
     lake = LocalLake(order.lake_path)
     wanted = list(dict.fromkeys(test.lower() for test in tests))
     with open_ledger(order.state_dir, name) as ledger, lake.locked(name):
-        recovery = recover(lake, ledger, name, personal_data(order.pipeline, order.hash_key))
+        recovery = recover(lake, ledger, landing_plan(order, "reset"))
         for sentence in recovery.sentences():
             say(sentence)
         known = {*order.tests, *ledger.tests_known()}

@@ -8,8 +8,8 @@ from etl.cli.output import say
 from etl.config.load import SandboxCredentials, load
 from etl.config.models import Config
 from etl.config.secrets import known_secrets
+from etl.plan import exportable
 from etl.report.logs import set_up_logs
-from etl.tables.registry import tables
 
 
 def load_config(
@@ -26,7 +26,7 @@ def load_config(
     config = load(
         path,
         pipelines=pipelines,
-        tables=tables(),
+        tables=exportable(),
         environ=os.environ,
         sandbox=sandbox,
         require_credentials=require_credentials,

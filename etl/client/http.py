@@ -314,7 +314,7 @@ class Client:
         path = template.format(
             test_id=quote(request.test_id or "", safe=""),
             session_id=quote(request.session_id or "", safe=""),
-            object_id=quote(request.object_id or "", safe=""),
+            object_id=quote((request.object_id or "").partition("?")[0], safe=""),
         )
         if self._slashed.get(template):
             path += "/"

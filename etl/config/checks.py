@@ -85,8 +85,6 @@ def _overlap(lake: Path | None, state_dir: Path) -> Iterator[tuple[tuple[str, ..
 
 def not_in_this_version(pipeline: Pipeline) -> Iterator[tuple[tuple[str, ...], str]]:
     """Yield what the contract knows and this version cannot do yet."""
-    if isinstance(pipeline.tests, Discovery):
-        yield ("tests",), "is a discovery filter; this version accepts a list of test ids"
     if pipeline.lake.format != "parquet":
         yield ("lake", "format"), f"is {pipeline.lake.format!r}; this version accepts 'parquet'"
     if pipeline.lake.path is None:

@@ -13,6 +13,8 @@ from etl.config.yaml_source import KeyPath
 ASKED = "test_id"
 """Names what is asked, in the file itself and in the lake's paths."""
 
+_SESSION = "session_id"
+
 
 class KnownColumn(Protocol):
     """A column, as far as these rules look at it; the name of its type is Arrow's."""
@@ -38,6 +40,10 @@ class KnownTable(Protocol):
         """Its own columns, without those of the run."""
 
     @property
+    def by_session(self) -> bool:
+        """Whether it is asked for session by session."""
+
+    @property
     def dates(self) -> tuple[str, str] | None:
         """The columns that `start_…` and `finish_…` partitions read."""
 
@@ -58,7 +64,9 @@ def column_mistakes(
             known = ", ".join(pipeline.tables)
             yield path, f"is none of the pipeline's tables{hint}; accepted: {known}"
         elif name in tables:
-            rules = _Rules(tables[name], pipeline.lake.partition_by)
+            others = (tables[other] for other in pipeline.tables if other in tables)
+            asks_sessions = any(table.by_session for table in others)
+            rules = _Rules(tables[name], pipeline.lake.partition_by, asks_sessions=asks_sessions)
             yield from _wrong(rules, (*path, "exclude"), chosen.exclude, rules.excludable())
             yield from _wrong(rules, (*path, "hash"), chosen.hash, rules.hashable())
             for place, column in enumerate(chosen.hash):
@@ -70,7 +78,10 @@ def column_mistakes(
 class _Rules:
     """What may be done to the columns of one table, under one layout."""
 
-    def __init__(self, table: KnownTable, partition_by: Iterable[str]) -> None:
+    def __init__(
+        self, table: KnownTable, partition_by: Iterable[str], *, asks_sessions: bool
+    ) -> None:
+        self.asks_sessions = asks_sessions
         self.types = {column.name: str(column.type) for column in table.columns}
         self.key = table.key
         start, finish = table.dates or ("", "")
@@ -90,6 +101,8 @@ class _Rules:
         """Return why nothing can be done to a column, or None."""
         if column == ASKED:
             return "it names what is asked, and the folders of the lake"
+        if column == _SESSION and self.asks_sessions:
+            return "the lake's record names the sessions that are still to be asked for"
         if column.startswith("_"):
             return "it is of the run, and null where it might hold more"
         if column in self.in_path:

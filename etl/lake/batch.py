@@ -17,6 +17,7 @@ from etl.errors import LakeError, disk_advice, disk_reason
 from etl.lake.local import LocalLake
 from etl.lake.names import data_name
 from etl.lake.partitions import Layout
+from etl.ledger.records import Session
 from etl.ledger.store import File
 from etl.tables.values import Column
 
@@ -79,9 +80,18 @@ class Batch:
         """Whether `write_full` has something to write."""
         return bool(self._full)
 
-    def add(self, shape: Shape, rows: pa.RecordBatch, order: tuple[int, int]) -> None:
-        """Gather rows. Within a row group, rows stand in the order given by `order`."""
-        for folder, some in shape.layout.split(rows):
+    def add(
+        self,
+        shape: Shape,
+        rows: pa.RecordBatch,
+        order: tuple[int, int],
+        session: Session | None = None,
+    ) -> None:
+        """Gather rows. Within a row group, rows stand in the order given by `order`.
+
+        `session` is the one that they all belong to, where a table is asked by session.
+        """
+        for folder, some in shape.layout.split(rows, session):
             part = self._parts.get(folder)
             if part is None:
                 name = data_name(self._pipeline, self.number, self._attempt, len(self._parts))

@@ -22,6 +22,7 @@ from etl.ledger.frames import Identity
 from etl.ledger.records import PackedRecord, Record, unpack, with_proofs
 from etl.ledger.store import Ended, File
 from etl.paging.values import Outcome, Verdict
+from etl.tables import rejects
 
 LISTING: Final = "listing"
 VERIFIED: Final = "verified"
@@ -55,7 +56,10 @@ class _FileNamed(msgspec.Struct):
 
 
 class _Told(msgspec.Struct, omit_defaults=True):
-    """What a commit's metadata says. `notes` are the ledger's, for a fresh machine."""
+    """What a commit's metadata says. `notes` are the ledger's, for a fresh machine.
+
+    The bodies of answers, which no start needs, lie from row group `answers_from` on.
+    """
 
     pipeline: str
     batch: int
@@ -64,6 +68,7 @@ class _Told(msgspec.Struct, omit_defaults=True):
     replaces: list[str] = []
     notes: dict[str, str] = {}
     version: int = 1
+    answers_from: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,20 @@ class Commit:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerRead:
+    """What landed of an answer about a session, or (where that is None) about a test.
+
+    `rows` made for each table; a session's has none at all where it was not ready.
+    """
+
+    endpoint: str
+    test_id: str
+    session_id: str | None
+    fetched_at_us: int
+    rows: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class CommitRead:
     """What a later start needs of a commit."""
 
@@ -113,16 +132,17 @@ class CommitRead:
     verdicts: Mapping[str, Verdict]
     test_ids: frozenset[str]
     notes: Mapping[str, str]
+    answers: Sequence[AnswerRead] = ()
 
 
 def encode(commit: Commit) -> memoryview:
     """Return the commit as a Parquet file, not copied once more: it may hold many records."""
-    rows = [
-        *(_answer_row(row, commit.run_id) for row in commit.answers),
+    known = [
         *(_record_row(test, record, commit.run_id) for test, record in commit.records.items()),
         *(_look_row(look, commit.run_id) for look in commit.looks),
         *(_removed_row(test, session, commit.run_id) for test, session in commit.removed),
     ]
+    answers = [_answer_row(row, commit.run_id) for row in commit.answers]
     told = _Told(
         pipeline=commit.pipeline,
         batch=commit.batch,
@@ -130,13 +150,20 @@ def encode(commit: Commit) -> memoryview:
         files=[_FileNamed(file.path, file.rows, file.bytes, file.xxh3) for file in commit.files],
         replaces=list(commit.replaces),
         notes=dict(commit.notes),
+        answers_from=1,
     )
-    columns = list(zip(*rows, strict=True)) or [()] * len(SCHEMA)
-    arrays = [pa.array(column, kind) for column, kind in zip(columns, SCHEMA.types, strict=True)]
     schema = SCHEMA.with_metadata({_METADATA: msgspec.json.encode(told)})
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), sink, compression="zstd")
+    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+        for rows in (known, answers):
+            writer.write_table(_table(rows, schema), row_group_size=max(1, len(rows)))
     return memoryview(sink.getvalue())
+
+
+def _table(rows: Sequence["_Row"], schema: pa.Schema) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    arrays = [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 _Row = tuple[
@@ -191,11 +218,10 @@ def _removed_row(test_id: str, session_id: str, run_id: str) -> _Row:
 
 def read(path: Path, pipeline: str) -> CommitRead:
     """Read a commit; raises LakeError if it cannot be read or is not what its name says."""
-    with _readable(path):
-        table = pq.read_table(path, partitioning=None)
-        place = table.schema.get_field_index("fetched_at")
-        table = table.set_column(place, "fetched_at", table["fetched_at"].cast(pa.int64()))
-        return _understood(_told(path, pipeline, table.schema), table.to_pylist())
+    with _readable(path), pq.ParquetFile(path) as file:
+        told = _told(path, pipeline, file.schema_arrow)
+        rows = [row for group in range(file.num_row_groups) for row in _rows(file, group, told)]
+        return _understood(told, rows)
 
 
 @contextmanager
@@ -273,13 +299,26 @@ def _files(told: _Told) -> list[File]:
     return [File(file.path, told.batch, file.rows, file.bytes, file.xxh3) for file in told.files]
 
 
+def _rows(file: pq.ParquetFile, group: int, told: _Told) -> list[dict[str, object]]:
+    """Return the rows of a row group; without bodies where nobody needs them."""
+    bodies = told.answers_from is None or group < told.answers_from
+    names = [name for name in SCHEMA.names if bodies or name != "body"]
+    table = file.read_row_group(group, columns=names)
+    place = names.index("fetched_at")
+    rows: list[dict[str, object]] = table.set_column(
+        place, "fetched_at", table["fetched_at"].cast(pa.int64())
+    ).to_pylist()
+    return rows
+
+
 def _understood(told: _Told, rows: list[dict[str, object]]) -> CommitRead:
     records: dict[str, Record] = {}
     proofs: dict[str, bytes] = {}
     identities: set[Identity] = set()
     verdicts: dict[str, Verdict] = {}
+    answers: list[AnswerRead] = []
     for row in rows:
-        endpoint, test_id, body = str(row["endpoint"]), str(row["test_id"]), row["body"]
+        endpoint, test_id, body = str(row["endpoint"]), str(row["test_id"]), row.get("body")
         if endpoint == LISTING and isinstance(body, bytes):
             records[test_id] = unpack(body)
         elif endpoint == VERIFIED and isinstance(body, bytes):
@@ -287,6 +326,8 @@ def _understood(told: _Told, rows: list[dict[str, object]]) -> CommitRead:
             verdicts[test_id] = _verdict(row)
         elif endpoint != REMOVED:
             identities.add(_identity(row))
+            if row["object_id"] is None:
+                answers.append(_answer_read(row))
     return CommitRead(
         batch=told.batch,
         files=_files(told),
@@ -295,8 +336,22 @@ def _understood(told: _Told, rows: list[dict[str, object]]) -> CommitRead:
         records=records,
         proofs=proofs,
         verdicts=verdicts,
-        test_ids=frozenset(str(row["test_id"]) for row in rows if row["test_id"] is not None),
+        test_ids=frozenset(str(row["test_id"] or "") for row in rows),
         notes=told.notes,
+        answers=answers,
+    )
+
+
+def _answer_read(row: Mapping[str, object]) -> AnswerRead:
+    made = msgspec.json.decode(str(row["rows"] or "{}"), type=dict[str, int])
+    made.pop(rejects.NAME, None)
+    session_id = row["session_id"]
+    return AnswerRead(
+        endpoint=str(row["endpoint"]),
+        test_id=str(row["test_id"]),
+        session_id=None if session_id is None else str(session_id),
+        fetched_at_us=int(str(row["fetched_at"] or 0)),
+        rows=made,
     )
 
 
@@ -324,4 +379,4 @@ def _identity(row: Mapping[str, object]) -> Identity:
 
 def adopted(record: Record, proofs: bytes) -> Record:
     """Return a record with the proof times of a later look that left it unchanged."""
-    return Record(with_proofs(record.listing, proofs), record.covered, record.removed)
+    return replace(record, listing=with_proofs(record.listing, proofs))

@@ -6,38 +6,28 @@ commit point is the commit's file in the lake; the ledger is marked after it.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pyarrow as pa
 from anyio import CancelScope, to_thread
 
-from etl.client.values import Answer, Fetched, UnreadableBodyError
+from etl.client.values import Answer, Fetched
 from etl.errors import AlreadyRunning
 from etl.lake import commits
-from etl.lake.batch import Batch, Shape, shape_of
+from etl.lake.batch import Batch
 from etl.lake.commits import AnswerRow, Commit, answer_row
 from etl.lake.local import LocalLake
-from etl.lake.partitions import Layout
+from etl.lake.records import Records
+from etl.lake.rendering import LandingPlan, Renderer, Tally
 from etl.lake.scan import may_hold, rows_in, table_of
-from etl.ledger.records import PackedRecord, Record, pack, unpack
+from etl.ledger.records import PackedRecord, Record
 from etl.ledger.store import Ended, Landed, Looked, ended
 from etl.ledger.threaded import LedgerThread
 from etl.paging.values import Listing
-from etl.tables import rejects
-from etl.tables.personal import PersonalData
-from etl.tables.registry import endpoints
 from etl.tables.sessions import SessionsPage
 from etl.tables.values import (
-    RUN_COLUMNS,
-    TIMESTAMP,
-    AnyTable,
-    Array,
-    Reject,
-    Rows,
-    field_name,
     key_hash,
-    printable,
 )
 
 BATCH_ROWS: Final = 250_000
@@ -55,72 +45,12 @@ class Kept:
     items: Sequence[Fetched[Any] | Looked]
 
 
-@dataclass(slots=True)
-class Tally:
-    """What this run has landed so far."""
-
-    rows: Counter[str] = field(default_factory=Counter)
-    files: int = 0
-    bytes: int = 0
-    edited: Counter[str] = field(default_factory=Counter)
-    removed: Counter[str] = field(default_factory=Counter)
-    unknown_fields: Counter[str] = field(default_factory=Counter)
-    looks: dict[str, Ended] = field(default_factory=dict)
-
-
 @dataclass(frozen=True, slots=True)
 class Closed:
     """What one batch has landed: its answers, and the looks that have ended."""
 
     answers: Sequence[AnswerRow] = ()
     looks: Sequence[Ended] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class LandingPlan:
-    """What a run's landing is about: where, which tables, under which layout and names."""
-
-    pipeline: str
-    run_id: str
-    tables: Sequence[AnyTable]
-    partition_by: tuple[str, ...]
-    personal: PersonalData
-
-
-class Records:
-    """The records of the tests under way; of those looked at, packed until they land.
-
-    A row costs 16 bytes in a packed record, and some 150 in one that is open.
-    """
-
-    def __init__(self, ledger: LedgerThread) -> None:
-        """Begin with none in memory."""
-        self._ledger = ledger
-        self._open: dict[str, Record] = {}
-        self.packed: dict[str, PackedRecord] = {}
-
-    async def of(self, test_id: str) -> Record:
-        """Return a test's record, open, to be changed only by the landing."""
-        record = self._open.get(test_id)
-        if record is not None:
-            return record
-        packed = self.packed.pop(test_id, None)
-        if packed is not None:
-            found = unpack(packed.packed)
-        else:
-            found = await self._ledger.call(self._ledger.ledger.record, test_id)
-        return self._open.setdefault(test_id, found)
-
-    def pack(self, test_id: str, record: Record, *, keep_open: bool) -> None:
-        """Pack a record as it is to land; `keep_open` while its look goes on."""
-        self.packed[test_id] = pack(record)
-        if not keep_open:
-            self._open.pop(test_id, None)
-
-    def landed(self) -> dict[str, PackedRecord]:
-        """Forget what has been packed, which the ledger knows now; return it."""
-        packed, self.packed = self.packed, {}
-        return packed
 
 
 class Landing:
@@ -142,14 +72,7 @@ class Landing:
         self._ledger = ledger
         self._records = records
         self._notes = notes
-        self._fed_by: dict[str, list[AnyTable]] = {}
-        self._shapes: dict[str, Shape] = {}
-        for table in plan.tables:
-            self._fed_by.setdefault(table.endpoint.name, []).append(table)
-            layout = Layout(table.name, plan.partition_by, table.dates)
-            self._shapes[table.name] = shape_of(layout, (*table.columns, *RUN_COLUMNS))
-        layout = Layout(rejects.NAME, plan.partition_by, None)
-        self._shapes[rejects.NAME] = shape_of(layout, (*rejects.COLUMNS, *RUN_COLUMNS))
+        self._renderer = Renderer(plan, self.tally)
         self._begin(first_batch)
 
     def _begin(self, number: int) -> None:
@@ -160,14 +83,16 @@ class Landing:
         self._ended: dict[str, Ended] = {}
         self._rows: Counter[str] = Counter()
         self._changed: set[str] = set()
-        self._read: set[str] = set()  # of which a page of the listing is among the answers
+        self._touched: set[str] = set()
+        self._body_bytes = 0
         self._newly_gone: dict[str, frozenset[int]] = {}
         self._order: dict[str, int] = {}
 
     @property
     def is_due(self) -> bool:
         """Whether the batch has reached its target size, or holds too much in memory."""
-        return self._batch.rows >= BATCH_ROWS or self._batch.bytes_waiting >= BATCH_BYTES
+        in_memory = self._batch.bytes_waiting + self._body_bytes
+        return self._batch.rows >= BATCH_ROWS or in_memory >= BATCH_BYTES
 
     @property
     def is_empty(self) -> bool:
@@ -184,131 +109,31 @@ class Landing:
                 if ended(item) is not None:
                     self._settle(item.test_id, await self._records.of(item.test_id))
             else:
-                record = await self._records.of(item.answer.test_id or "")
-                self._render(item, record)
+                self._render(item, await self._records.of(item.answer.test_id or ""))
         if self._batch.has_full_row_group:
             await to_thread.run_sync(self._batch.write_full)
 
     def _render(self, fetched: Fetched[Any], record: Record) -> None:
+        """Add what becomes of an answer to the batch."""
         answer = fetched.answer
-        made: dict[str, int] = {}
-        try:
-            content = fetched.content
-            if content is None:
-                content = endpoints()[answer.endpoint].decode(answer.body)
-        except UnreadableBodyError as error:
-            reject = Reject(str(error), printable(answer.body), answer.session_id)
-            reject = self._plan.personal.reject(reject)
-            made[rejects.NAME] = self._take_rejects(answer, [reject], record)
-            self._answers.append(
-                answer_row(self._plan.personal.answer(answer), made, keeps_body=False)
-            )
-            return
-        if isinstance(content, SessionsPage):
-            self._hold(answer, content, record)
-        keeps_body = False
-        for table in self._fed_by.get(answer.endpoint, ()):
-            rows = self._plan.personal.rows(table, answer, table.rows_of(answer, content))
-            made[table.name] = self._take(table, answer, rows, record)
-            keeps_body = keeps_body or rows.keeps_body
-            self.tally.unknown_fields.update(map(field_name, rows.unknown_fields))
-            rejected = self._take_rejects(answer, rows.rejects, record)
-            if rejected:
-                made[rejects.NAME] = made.get(rejects.NAME, 0) + rejected
-        self._answers.append(
-            answer_row(self._plan.personal.answer(answer), made, keeps_body=keeps_body)
-        )
+        test_id = answer.test_id or ""
+        rendered = self._renderer.render(fetched, record)
+        known_as = self._plan.personal.answer(answer)
+        self._answers.append(answer_row(known_as, rendered.made, keeps_body=rendered.keeps_body))
+        self._body_bytes += len(answer.body) if rendered.keeps_body else 0
+        (self._changed if rendered.changes_record else self._touched).add(test_id)
+        if rendered.page is not None:
+            self._hold(answer, rendered.page, record)
+        for made in rendered.rows:
+            place = (self._order.setdefault(test_id, len(self._order)), made.order)
+            self._batch.add(made.shape, made.rows, place, made.session)
+            self._rows[made.table] += made.rows.num_rows
 
     def _hold(self, answer: Answer, page: SessionsPage, record: Record) -> None:
         """Hold a page for its look, unless that has ended: its answer leaves the inbox."""
         test_id = answer.test_id or ""
         if test_id not in self._ended and test_id not in self.tally.looks:
             record.in_hand[answer.object_id or ""] = self._plan.personal.view(answer, page)
-            self._read.add(test_id)
-
-    def _take(self, table: AnyTable, answer: Answer, rows: Rows, record: Record) -> int:
-        """Gather the rows that the lake does not have yet; return how many."""
-        covered = record.rows_of(table.name)
-        columns = rows.columns
-        extra = rows.extra
-        count = len(rows.keys)
-        if not covered.keys().isdisjoint(rows.keys) or len(set(rows.keys)) != count:
-            fresh = self._fresh(table.name, rows, covered)
-            count = len(fresh)
-            columns = {name: _chosen(column, fresh) for name, column in columns.items()}
-            extra = None if extra is None else [extra[place] for place in fresh]
-        else:
-            covered.update(zip(rows.keys, rows.hashes, strict=True))
-        if count:
-            arrays = [columns.get(column.name) for column in table.columns]
-            extras = pa.nulls(count, pa.string()) if extra is None else pa.array(extra, pa.string())
-            self._gather(table.name, answer, arrays, extras, rows.order)
-        return count
-
-    def _fresh(self, table: str, rows: Rows, covered: dict[int, int]) -> list[int]:
-        """Return the places of rows not landed; note those that the API now answers anew."""
-        fresh = []
-        met: dict[int, bool] = {}  # whether it is new
-        for place, key in enumerate(rows.keys):
-            value = rows.hashes[place]
-            if key in met:
-                if met[key] and value != covered[key]:
-                    self.tally.edited[table] += 1  # twice in one answer: the first one counts
-                continue
-            met[key] = key not in covered
-            if met[key]:
-                fresh.append(place)
-            elif covered[key] == value:
-                continue
-            else:
-                self.tally.edited[table] += 1
-            covered[key] = value
-        return fresh
-
-    def _take_rejects(self, answer: Answer, found: Sequence[Reject], record: Record) -> int:
-        covered = record.rows_of(rejects.NAME) if found else {}
-        fresh = {reject.key: reject for reject in found if reject.key not in covered}
-        if not fresh:
-            return 0
-        covered.update(dict.fromkeys(fresh, 0))
-        rejected = list(fresh.values())
-        count = len(rejected)
-        columns = [
-            pa.array([answer.endpoint] * count, pa.string()),
-            None,
-            pa.array([reject.session_id for reject in rejected], pa.string()),
-            pa.array([reject.reason for reject in rejected], pa.string()),
-            pa.array([reject.body for reject in rejected], pa.string()),
-        ]
-        self._gather(rejects.NAME, answer, columns, pa.nulls(count, pa.string()), 0)
-        return count
-
-    def _gather(
-        self,
-        table: str,
-        answer: Answer,
-        columns: Sequence[Array | None],
-        extra: Array,
-        order: int,
-    ) -> None:
-        """Add rows to the batch. A column that is None is the answer's `test_id`."""
-        count = len(extra)
-        test_id = answer.test_id or ""
-        shared = pa.repeat(pa.scalar(answer.test_id, pa.string()), count)
-        shape = self._shapes[table]
-        rows = pa.RecordBatch.from_arrays(
-            [
-                *(shared if column is None else column for column in columns),
-                pa.repeat(pa.scalar(self._plan.run_id, pa.string()), count),
-                pa.repeat(pa.scalar(answer.fetched_at_us, TIMESTAMP), count),
-                extra,
-            ],
-            schema=shape.full_schema,
-        )
-        self._changed.add(test_id)
-        place = (self._order.setdefault(test_id, len(self._order)), order)
-        self._batch.add(shape, rows, place)
-        self._rows[table] += count
 
     async def close_batch(self) -> Closed:
         """Land what has been gathered: files, commit, ledger; then begin the next batch.
@@ -322,7 +147,7 @@ class Landing:
             return Closed()
         with CancelScope(shield=True):
             looks_go_on = self._looks.keys()
-            for test_id in self._changed | self._read | looks_go_on | self._ended.keys():
+            for test_id in self._changed | self._touched | looks_go_on | self._ended.keys():
                 if test_id not in self._records.packed or test_id in looks_go_on:
                     self._settle(test_id, await self._records.of(test_id))
             landed = await to_thread.run_sync(self._land, self._records.packed)
@@ -348,6 +173,7 @@ class Landing:
             record.relist(look.listing, ended=look.verdict is not None)
             gone = _gone(record) if look.verdict and look.verdict.verified else record.removed
             if _differ(before, record.listing) or gone != record.removed:
+                record.changed_at_us = look.looked_at_us
                 self._changed.add(test_id)
             self._newly_gone[test_id] = gone - record.removed
             record.removed = gone
@@ -357,7 +183,7 @@ class Landing:
         if how is not None:
             self._ended[test_id] = self._if_read(how, record)
             del self._looks[test_id]
-        self._records.pack(test_id, record, keep_open=test_id not in self._ended)
+        self._records.pack(test_id, record, keep_open=test_id in self._looks)
 
     def _if_read(self, how: Ended, record: Record) -> Ended:
         """Return how a look ended: badly, if of all that the test lists no row could be read.
@@ -427,13 +253,6 @@ class Landing:
             self._lake.doubt(self._plan.pipeline, unreadable)
         self.tally.removed.update(test_id for test_id, _ in found)
         return list(found)
-
-
-def _chosen(column: Array, places: Sequence[int]) -> Array:
-    """Return some values of a column; without a copy where they are one stretch."""
-    if not places or places[-1] - places[0] + 1 == len(places):
-        return column.slice(places[0] if places else 0, len(places))
-    return column.take(pa.array(places, pa.int64()))
 
 
 _LISTED: Final = "sessions"

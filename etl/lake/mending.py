@@ -81,6 +81,7 @@ def read_afresh(lake: LocalLake, ledger: Ledger, tests: Collection[str]) -> dict
         record = ledger.record(test_id)
         _forget_rows(record, present.keys.get(test_id, {}))
         record.forget_listing()
+        record.forget_absences()
         records[test_id] = pack(record)
     return records
 
@@ -158,4 +159,10 @@ def _forget_rows(record: Record, present: Mapping[str, Collection[int]]) -> int:
         for key in missing:
             del rows[key]
         lost += len(missing)
+    for table, sessions in record.answered.items():
+        here = present.get(table, ()) if is_known(table) else sessions
+        gone = {key: rows for key, rows in sessions.items() if rows and key not in here}
+        for key in gone:
+            del sessions[key]
+        lost += sum(gone.values())
     return lost

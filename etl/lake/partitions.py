@@ -2,36 +2,44 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from etl.lake.names import partition_folder
+from etl.ledger.records import Session
+
+_FORMS = {"date": "%Y-%m-%d", "month": "%Y-%m"}
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """How a table is partitioned: its folder, and the partition columns that it has.
 
-    `dates` are the table's columns that `start_…` and `finish_…` read. A partition
-    column that the table has as well is in the path, and left out of the file.
+    `dates` are the table's columns that `start_…` and `finish_…` read; a table `of_session`
+    takes them from the session that its rows belong to. A partition column that the table
+    has as well is in the path, and left out of the file.
     """
 
     table: str
     partition_by: tuple[str, ...]
     dates: tuple[str, str] | None
+    of_session: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The partition columns in order, less those that the table cannot tell."""
-        return tuple(
-            column for column in self.partition_by if column == "test_id" or self.dates is not None
-        )
+        dated = self.dates is not None or self.of_session
+        return tuple(column for column in self.partition_by if column == "test_id" or dated)
 
-    def split(self, rows: pa.RecordBatch) -> list[tuple[str, pa.RecordBatch]]:
+    def split(
+        self, rows: pa.RecordBatch, session: Session | None = None
+    ) -> list[tuple[str, pa.RecordBatch]]:
         """Return the rows of each folder, in the order served, without the path's columns."""
-        if not self.columns or self.columns == ("test_id",):
-            return [(self._folder((self._test_id(rows),)), self._kept(rows))]
+        if self.dates is None or set(self.columns) <= {"test_id"}:
+            folder = self._folder([self._shared(rows, column, session) for column in self.columns])
+            return [(folder, self._kept(rows))]
         places: dict[tuple[str | None, ...], list[int]] = {}
         for place, key in enumerate(self.values(rows)):
             places.setdefault(key, []).append(place)
@@ -50,14 +58,21 @@ class Layout:
         """Return the schema of the table's files: without the columns in the path."""
         return pa.schema([field for field in schema if field.name not in self.columns])
 
-    def _test_id(self, rows: pa.RecordBatch) -> str | None:
-        value: str | None = rows.column("test_id")[0].as_py()
-        return value
+    def _shared(self, rows: pa.RecordBatch, column: str, session: Session | None) -> str | None:
+        """Return the value that all rows of one answer have in a partition column."""
+        if column == "test_id":
+            value: str | None = rows.column("test_id")[0].as_py()
+            return value
+        if session is None:
+            return None
+        starts, form = column.startswith("start"), _FORMS[column.partition("_")[2]]
+        at_us = session.started_at_us if starts else session.finished_at_us
+        return None if at_us is None else f"{datetime.fromtimestamp(at_us / 1e6, UTC):{form}}"
 
     def _folder(self, values: Sequence[str | None]) -> str:
         folders = [
             partition_folder(column, value)
-            for column, value in zip(self.columns, values, strict=False)
+            for column, value in zip(self.columns, values, strict=True)
         ]
         return "/".join((self.table, *folders))
 
@@ -70,6 +85,6 @@ class Layout:
             return values
         start, finish = self.dates
         times = rows.column(start if column.startswith("start") else finish)
-        form = "%Y-%m-%d" if column.endswith("date") else "%Y-%m"
+        form = _FORMS[column.partition("_")[2]]
         texts: list[str | None] = pc.strftime(times, format=form).to_pylist()
         return texts

@@ -12,14 +12,17 @@ from typing import Final
 
 from etl.errors import AlreadyRunning, ConfigError, LakeError
 from etl.lake import commits
-from etl.lake.commits import Commit, CommitRead
+from etl.lake.commits import AnswerRead, Commit, CommitRead
 from etl.lake.local import LocalLake
 from etl.lake.mending import find_losses, read_afresh
 from etl.lake.names import DataName, finished_name, read_data_name
+from etl.lake.rendering import LandingPlan
 from etl.lake.strays import Stray, judge
+from etl.ledger import due
+from etl.ledger.due import Fed, Feeds
 from etl.ledger.records import Record, pack
 from etl.ledger.store import Ended, Landed, Ledger
-from etl.tables.personal import PersonalData, disagreement
+from etl.tables.personal import disagreement
 
 LAKE_ID: Final = "lake_id"
 RUN_ID: Final = "recovery"
@@ -63,19 +66,20 @@ class Recovery:
         return said
 
 
-def recover(lake: LocalLake, ledger: Ledger, pipeline: str, personal: PersonalData) -> Recovery:
+def recover(lake: LocalLake, ledger: Ledger, plan: LandingPlan) -> Recovery:
     """Bring the ledger up to the lake, and the lake back to its last commit; blocks.
 
-    `personal` says how the run tells rows apart. Raises ConfigError where those in the lake
-    were told apart otherwise, LakeError where it is not the lake that the ledger knows, or
-    its own record is damaged; AlreadyRunning if another writer commits meanwhile.
+    `plan` says how the run tells rows apart, and what it asks session by session. Raises
+    ConfigError where rows in the lake were told apart otherwise, LakeError where it is not
+    the lake that the ledger knows, or its own record is damaged; AlreadyRunning if another
+    writer commits meanwhile.
     """
-    recovery = Recovery()
+    pipeline, recovery = plan.pipeline, Recovery()
     files = lake.data_files()
     bind(lake, ledger, files)
     lake.remove_unfinished_commits(pipeline)
-    _adopt(lake, ledger, pipeline, files, personal, recovery)
-    _agree(ledger, personal.notes())
+    _adopt(lake, ledger, plan, files, recovery)
+    _agree(ledger, plan.personal.notes())
     known = ledger.commits_known()
     recovery.next_batch = max(known, default=0) + 1
     _remove_leftovers(lake, ledger, pipeline, files, recovery)
@@ -123,12 +127,12 @@ def bind(lake: LocalLake, ledger: Ledger, files: Collection[str]) -> None:
 def _adopt(
     lake: LocalLake,
     ledger: Ledger,
-    pipeline: str,
+    plan: LandingPlan,
     files: dict[str, int],
-    personal: PersonalData,
     recovery: Recovery,
 ) -> None:
     """Learn the commits that the ledger does not know; it forgets all if some are gone."""
+    pipeline = plan.pipeline
     on_lake = lake.commits(pipeline)
     for expected, batch in enumerate(on_lake, start=1):
         if batch != expected:
@@ -144,8 +148,8 @@ def _adopt(
     replaced: set[str] = set()
     for batch in (batch for batch in on_lake if batch not in known):
         commit = commits.read(lake.commit_path(pipeline, batch), pipeline)
-        _adopt_one(ledger, commit)
-        ledger.drop_from_inbox(commit.identities, personal.identity)
+        _adopt_one(ledger, commit, plan.feeds)
+        ledger.drop_from_inbox(commit.identities, plan.personal.identity)
         replaced.update(commit.replaces)
         recovery.adopted.append(batch)
     # Only now: what one commit replaces may be back, and counted again by a later one.
@@ -154,11 +158,15 @@ def _adopt(
         files.pop(path, None)
 
 
-def _adopt_one(ledger: Ledger, commit: CommitRead) -> None:
+def _adopt_one(ledger: Ledger, commit: CommitRead, feeds: Feeds) -> None:
     records: dict[str, Record] = dict(commit.records)
     for test_id, proofs in commit.proofs.items():
         record = records.get(test_id) or ledger.record(test_id)
         records[test_id] = commits.adopted(record, proofs)
+    for answer in commit.answers:
+        if answer.test_id not in records:
+            records[answer.test_id] = ledger.record(answer.test_id)
+        _adopt_answer(records[answer.test_id], answer, feeds.of(answer.test_id))
     looks = [
         Ended(
             test_id,
@@ -181,8 +189,18 @@ def _adopt_one(ledger: Ledger, commit: CommitRead) -> None:
         )
     )
     for name, value in commit.notes.items():
-        if ledger.note(name) is None:
-            ledger.keep_note(name, value)
+        ledger.keep_note(name, value)
+
+
+def _adopt_answer(record: Record, answer: AnswerRead, fed: Fed) -> None:
+    endpoint, session_id = answer.endpoint, answer.session_id
+    if session_id is None:
+        asked_at_us = max(answer.fetched_at_us, record.asked_at_us.get(endpoint, 0))
+        record.asked_at_us[endpoint] = asked_at_us
+    elif answer.rows:
+        due.answered(record, fed, endpoint, session_id, answer.rows)
+    else:
+        due.not_there(record, endpoint, session_id, answer.fetched_at_us)
 
 
 def _agree(ledger: Ledger, notes: Mapping[str, str]) -> None:

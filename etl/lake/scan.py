@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from etl.lake.local import LocalLake
 from etl.lake.names import partition_value
 from etl.lake.partitions import Layout
+from etl.ledger.records import session_key
 from etl.tables import rejects
 from etl.tables.registry import tables
 from etl.tables.values import Reject, key_hash
@@ -54,18 +55,37 @@ def rows_in(
 
 
 def keys_in(lake: LocalLake, path: str) -> Iterator[tuple[str, int]]:
-    """Yield the test and the key's hash of each row of a data file of a known table.
+    """Yield the test and the hash by which its record knows each row of a known table's file.
 
-    Raises ValueError if the file cannot be read.
+    Rows that are asked session by session are known by their session; those of the account
+    belong to no test (""). Raises ValueError if the file cannot be read.
     """
-    table = table_of(path)
-    if table == rejects.NAME:
-        for test_id, told in rows_in(lake, path, ["reason", "body", "session_id"]):
-            reason, body, session = (None if part is None else str(part) for part in told)
-            yield test_id, Reject(reason or "", body, session).key
+    table = tables().get(table_of(path))
+    if table is not None and table.by_session:
+        for test_id, (session_id,) in rows_in(lake, path, ["session_id"]):
+            yield test_id, session_key(str(session_id))
+    elif table is not None:
+        of_account = table.endpoint.is_of_account
+        for test_id, key in rows_in(lake, path, table.identity):
+            yield "" if of_account else test_id, key_hash(key)
     else:
-        for test_id, key in rows_in(lake, path, tables()[table].key):
+        yield from _reject_keys(lake, path)
+
+
+def row_keys_in(lake: LocalLake, path: str) -> Iterator[tuple[str, int]]:
+    """Yield the test and the hash of each row's key, as `keys_in` does, row by row."""
+    table = tables().get(table_of(path))
+    if table is None:
+        yield from _reject_keys(lake, path)
+    else:
+        for test_id, key in rows_in(lake, path, table.key):
             yield test_id, key_hash(key)
+
+
+def _reject_keys(lake: LocalLake, path: str) -> Iterator[tuple[str, int]]:
+    for test_id, told in rows_in(lake, path, ["reason", "body", "session_id"]):
+        reason, body, session = (None if part is None else str(part) for part in told)
+        yield test_id, Reject(reason or "", body, session).key
 
 
 def rows_elsewhere(lake: LocalLake, path: str) -> int:

@@ -19,9 +19,10 @@ from etl.lake.commits import CommitNames
 from etl.lake.keys import Keys
 from etl.lake.local import LocalLake
 from etl.lake.names import read_data_name
-from etl.lake.scan import is_known, keys_in, rows_elsewhere, table_of
+from etl.lake.scan import is_known, row_keys_in, rows_elsewhere, table_of
 from etl.lake.strays import Stray, judge
 from etl.ledger.store import File
+from etl.tables.registry import tables
 
 
 class MendedBy(StrEnum):
@@ -221,7 +222,7 @@ def _read_all(
         sound = not verification.findings
         for path in sorted(files.keys() - record.files.keys()):
             if path.rpartition("/")[2].startswith("part-") and is_known(table_of(path)):
-                keys.add_foreign(path, partial(keys_in, lake, path))
+                keys.add_foreign(path, partial(row_keys_in, lake, path))
         for path, rows in keys.doubled():
             says = f"{rows} of its rows are in other files too."
             verification.found("double", path, says, MendedBy.YOU)
@@ -240,7 +241,7 @@ def _read_file(lake: LocalLake, file: File, keys: Keys, verification: Verificati
     if not is_known(table_of(path)):
         return
     try:
-        rows = keys.add(path, keys_in(lake, path))
+        rows = keys.add(path, row_keys_in(lake, path))
         elsewhere = rows_elsewhere(lake, path)
     except ValueError:
         verification.doubt("unreadable", path, "Its rows cannot be read.")
@@ -259,4 +260,10 @@ def _records(
         commit = commits.read(lake.commit_path(pipeline, batch), pipeline)
         for test_id, known in commit.records.items():
             if record.record_in[test_id] == batch:
-                yield test_id, known.covered
+                yield test_id, _told_by_keys(known.covered)
+
+
+def _told_by_keys(covered: Mapping[str, Mapping[int, int]]) -> dict[str, Mapping[int, int]]:
+    """Return what is recorded of tables whose rows are recorded by their whole key."""
+    appending = {name for name, table in tables().items() if table.appends}
+    return {table: rows for table, rows in covered.items() if table not in appending}

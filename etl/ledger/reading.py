@@ -95,7 +95,7 @@ def read_status(state_dir: Path, pipeline: str, *, most_runs: int = 5) -> Ledger
         (waiting,) = database.execute("SELECT count(*) FROM inbox").fetchone()
         tests = database.execute(
             "SELECT test_id, rows, outcome, looked_at_us, verified_at_us, length, record "
-            "FROM records ORDER BY test_id"
+            "FROM records WHERE test_id <> '' ORDER BY test_id"
         )
         return LedgerStatus(
             runs=tuple(RunStatus(*run) for run in runs),

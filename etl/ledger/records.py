@@ -11,26 +11,59 @@ from itertools import groupby
 from typing import Final
 
 import msgspec
+import xxhash
 
 from etl.paging.values import Listing, Outcome, PageView
 
 _VERSION: Final = 1
 
 
+def session_key(session_id: str) -> int:
+    """Return the 64-bit hash by which a record knows a session."""
+    return xxhash.xxh3_64_intdigest(session_id.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A listed session of which something is still due.
+
+    `seen_at_us` is when it was first listed, for those that tell neither start nor finish.
+    """
+
+    started_at_us: int | None
+    finished_at_us: int | None
+    seen_at_us: int
+
+    @property
+    def ended_at_us(self) -> int:
+        """When it ended, as far as can be told: from then on its media are awaited."""
+        return self.finished_at_us or self.started_at_us or self.seen_at_us
+
+
 @dataclass(slots=True)
 class Record:
-    """A test's listing, and the rows that have landed.
+    """A test's listing, and what has landed of it.
 
-    `covered` holds, for each table, the hash of each landed row by the hash of its key.
-    `removed` are keys that landed, and that a proved listing no longer shows. `in_hand`
-    are pages, by their spelling, that landed before the listing had come to them: they
-    have left the inbox, and need not be asked again where the look goes on.
+    `covered` holds, for each table of the listing, the hash of each landed row by the hash of
+    its key; `answered`, for each table that is asked session by session, the rows that each
+    session made, by its key. `removed` are keys that landed, and that a proved listing no
+    longer shows. `due` are the sessions that something is still to be asked for;
+    `not_before_us` says when, by endpoint, where the API had nothing yet. `asked_at_us` is
+    when the test itself was last asked for, by endpoint, `changed_at_us` when its listing
+    was last found changed. `in_hand` are pages, by their spelling, that landed before the
+    listing had come to them: they have left the inbox, and need not be asked again where the
+    look goes on.
     """
 
     listing: Listing = field(default_factory=Listing)
     covered: dict[str, dict[int, int]] = field(default_factory=dict)
     removed: frozenset[int] = frozenset()
     in_hand: dict[str, PageView] = field(default_factory=dict)
+    answered: dict[str, dict[int, int]] = field(default_factory=dict)
+    due: dict[str, Session] = field(default_factory=dict)
+    not_before_us: dict[str, dict[str, int]] = field(default_factory=dict)
+    asked_at_us: dict[str, int] = field(default_factory=dict)
+    changed_at_us: int = 0
 
     def relist(self, listing: Listing, *, ended: bool) -> None:
         """Take over what a look knows now; a page that the listing holds is in hand no more."""
@@ -50,6 +83,12 @@ class Record:
     def is_unread(self) -> bool:
         """Whether no page of the listing is known: never read, or forgotten."""
         return self.listing == Listing() and not self.in_hand
+
+    def forget_absences(self) -> None:
+        """Forget what the API had nothing for, and when it is asked again: it is asked afresh."""
+        for table, sessions in self.answered.items():
+            self.answered[table] = {key: rows for key, rows in sessions.items() if rows}
+        self.not_before_us, self.asked_at_us = {}, {}
 
     def rows_of(self, table: str) -> dict[int, int]:
         """Return the landed rows of a table, to be read and added to."""
@@ -75,15 +114,24 @@ class _Packed(msgspec.Struct, array_like=True):
     covered: dict[str, tuple[bytes, bytes]]
     removed: bytes
     in_hand: dict[str, _Page] = {}
+    answered: dict[str, tuple[bytes, bytes]] = {}
+    due: dict[str, tuple[int | None, int | None, int]] = {}
+    not_before_us: dict[str, dict[str, int]] = {}
+    asked_at_us: dict[str, int] = {}
+    changed_at_us: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class PackedRecord:
-    """A record as bytes, made once for ledger and lake; `rows` counts the landed ones."""
+    """A record as bytes, made once for ledger and lake; `rows` counts the landed ones.
+
+    `newest_us` is when the newest session ended that is due, None where none is.
+    """
 
     packed: bytes
     read_at_us: int
     rows: Mapping[str, int]
+    newest_us: int | None = None
 
 
 def pack(record: Record) -> PackedRecord:
@@ -98,16 +146,23 @@ def pack(record: Record) -> PackedRecord:
             total=listing.total,
             read_at_us=listing.read_at_us,
             doubt=listing.doubt,
-            covered={
-                table: (_bytes(rows.keys()), _bytes(rows.values()))
-                for table, rows in record.covered.items()
-            },
+            covered=_pairs(record.covered),
             removed=_bytes(record.removed),
             in_hand={spelled: _page(view) for spelled, view in record.in_hand.items()},
+            answered=_pairs(record.answered),
+            due={
+                session_id: (session.started_at_us, session.finished_at_us, session.seen_at_us)
+                for session_id, session in record.due.items()
+            },
+            not_before_us=record.not_before_us,
+            asked_at_us=record.asked_at_us,
+            changed_at_us=record.changed_at_us,
         )
     )
     rows = {table: len(landed) for table, landed in record.covered.items()}
-    return PackedRecord(packed, listing.read_at_us, rows)
+    rows |= {table: sum(made.values()) for table, made in record.answered.items()}
+    newest_us = max((session.ended_at_us for session in record.due.values()), default=None)
+    return PackedRecord(packed, listing.read_at_us, rows, newest_us)
 
 
 def unpack(packed: bytes) -> Record:
@@ -127,13 +182,28 @@ def unpack(packed: bytes) -> Record:
             read_at_us=told.read_at_us,
             doubt=told.doubt,
         ),
-        covered={
-            table: dict(zip(_numbers(keys), _numbers(hashes), strict=True))
-            for table, (keys, hashes) in told.covered.items()
-        },
+        covered=_mappings(told.covered),
         removed=frozenset(_numbers(told.removed)),
         in_hand={spelled: _view(page) for spelled, page in told.in_hand.items()},
+        answered=_mappings(told.answered),
+        due={session_id: Session(*times) for session_id, times in told.due.items()},
+        not_before_us=told.not_before_us,
+        asked_at_us=told.asked_at_us,
+        changed_at_us=told.changed_at_us,
     )
+
+
+def _pairs(tables: Mapping[str, Mapping[int, int]]) -> dict[str, tuple[bytes, bytes]]:
+    return {
+        table: (_bytes(found.keys()), _bytes(found.values())) for table, found in tables.items()
+    }
+
+
+def _mappings(tables: Mapping[str, tuple[bytes, bytes]]) -> dict[str, dict[int, int]]:
+    return {
+        table: dict(zip(_numbers(keys), _numbers(values), strict=True))
+        for table, (keys, values) in tables.items()
+    }
 
 
 def _page(view: PageView) -> _Page:

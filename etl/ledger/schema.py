@@ -43,6 +43,7 @@ MIGRATIONS: Final = (
         report TEXT
     ) STRICT, WITHOUT ROWID;
     """,
+    "ALTER TABLE records ADD COLUMN newest_due_us INTEGER;",
 )
 """Statement by statement, each version's step from the one before; only ever appended to."""
 

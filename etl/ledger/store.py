@@ -18,7 +18,7 @@ from etl.ledger.blobs import HASH_BYTES, check, seal, unseal
 from etl.ledger.damage import DamagedError, is_damage, set_aside, state_error
 from etl.ledger.frames import Identity, identity, pack_frame, unpack_frame
 from etl.ledger.locks import held
-from etl.ledger.records import PackedRecord, Record, pack_proofs, unpack
+from etl.ledger.records import PackedRecord, Record, pack, pack_proofs, unpack
 from etl.ledger.schema import MIGRATIONS, VERSION
 from etl.pacing.rules import LONGEST_RETRY_SECONDS
 from etl.paging.values import Listing, Verdict
@@ -347,6 +347,19 @@ class Ledger:
         with self._errors():
             return [test for (test,) in self._database.execute("SELECT test_id FROM records")]
 
+    def tests_due(self) -> dict[str, int | None]:
+        """Return the tests that are known, and when the newest session ended that is due."""
+        with self._errors():
+            return dict(self._database.execute("SELECT test_id, newest_due_us FROM records"))
+
+    def read_all_again(self) -> None:
+        """Forget every listing, so that the next look at each test reads it to the end."""
+        for test_id in self.tests_known():
+            record = self.record(test_id)
+            record.forget_listing()
+            with self._transaction() as database:
+                _put_record(database, test_id, pack(record))
+
     def land(self, landed: Landed) -> None:
         """Mark a commit of the lake: its rows are covered, its answers leave the inbox."""
         with self._transaction() as database:
@@ -481,13 +494,15 @@ class Ledger:
 
 def _put_record(database: sqlite3.Connection, test_id: str, record: PackedRecord) -> None:
     database.execute(
-        "INSERT INTO records (test_id, rows, length, record) VALUES (?1, ?2, ?3, ?4) "
-        "ON CONFLICT DO UPDATE SET rows = ?2, length = ?3, record = ?4",
+        "INSERT INTO records (test_id, rows, length, record, newest_due_us) "
+        "VALUES (?1, ?2, ?3, ?4, ?5) "
+        "ON CONFLICT DO UPDATE SET rows = ?2, length = ?3, record = ?4, newest_due_us = ?5",
         (
             test_id,
             sum(record.rows.values()),
             len(record.packed),
             seal(record.packed),
+            record.newest_us,
         ),
     )
 

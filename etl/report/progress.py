@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 
 from etl.client.http import Client
-from etl.lake.landing import Tally
+from etl.lake.rendering import Tally
 from etl.ledger.store import Ended
 from etl.pacing.events import Events, no_events
 

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -182,12 +183,16 @@ class Export:
             for look in tally.looks.values()
             if (why := _why_failed(look)) is not None
         ]
+        failed += [
+            FailedTest(test_id, _sessions_failed(reasons), test_id in accepted)
+            for test_id, reasons in outcome.failures.items()
+        ]
         because = stopped.because if stopped else (self._stop_because if error is None else None)
         status, exit_code = self._verdict(error, failed, because)
         verified = [look for look in tally.looks.values() if look.verdict and look.verdict.verified]
         return PipelineReport(
             name=order.name,
-            tests=len(order.tests),
+            tests=outcome.tests,
             rows={name: tally.rows[name] for name in (*order.pipeline.tables, *tally.rows)},
             files=tally.files,
             bytes=tally.bytes,
@@ -254,6 +259,12 @@ _WORST_FIRST: Final = (Status.FAILED, Status.PARTIAL, Status.PAUSED, Status.COMP
 
 def _not_begun() -> Outcome:
     return Outcome(notes=["Not begun: the run was stopped before."])
+
+
+def _sessions_failed(reasons: Counter[str]) -> str:
+    (first, count), *_ = reasons.most_common(1)
+    others = f", and {reasons.total() - count} for other reasons" if len(reasons) > 1 else ""
+    return f"{count} of its sessions were not answered ({first}){others}. The next run asks again."
 
 
 def _why_failed(look: Ended) -> str | None:

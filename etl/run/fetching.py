@@ -1,30 +1,25 @@
-"""Asks the pages that the looks want, with a bounded number of requests in flight."""
+"""Runs errands with a bounded number of requests in flight, until none is left."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from anyio import CancelScope, Event, create_task_group, current_time, move_on_after
 
 from etl.client.http import Client, RequestsSpent, Stopped
-from etl.client.values import Fetched, Request, TryKind, TryLater
-from etl.errors import BadRequest, CredentialsRefused, EtlError, TestFailed, Unreachable
-from etl.ledger.store import Looked, Work
+from etl.client.values import TryKind, TryLater
+from etl.errors import CredentialsRefused, EtlError, TestFailed, Unreachable
 from etl.pacing.rules import retry_delay
-from etl.paging.dialect import after_bad_request, wrong_echo
-from etl.paging.sweep import Sweep
-from etl.paging.values import PageView
-from etl.run.looks import Job, Looks
+from etl.run.errands import Errand, Source
 from etl.run.queue import Queue
 from etl.run.stores import Stores
-from etl.tables.sessions import SESSION_RESULTS, SessionsPage
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How long what may pass is waited for.
 
-    A page is asked `attempts` times before its test fails, while others are answered.
+    A request is made `attempts` times before it fails, while others are answered.
     Where nothing at all is answered for `outage_seconds` the run gives up, resumable.
     A stopped run waits `grace_seconds` for the answers to requests already sent.
     """
@@ -51,23 +46,17 @@ class _Asked:
 
 
 class Fetching:
-    """The fetchers of one pipeline: they lease a page, ask it and hand the answer on."""
+    """The fetchers of one pipeline. `sources` go first in their order."""
 
     def __init__(
-        self,
-        looks: Looks,
-        client: Client,
-        stores: Stores,
-        patience: Patience,
-        left_in_inbox: Mapping[str, Mapping[str, PageView]],
+        self, sources: Sequence[Source], client: Client, stores: Stores, patience: Patience
     ) -> None:
-        """Begin with nothing asked; `left_in_inbox` are pages that an earlier process paid."""
+        """Begin with nothing asked."""
         self.stopped: Stop | None = None
-        self._looks = looks
+        self._sources = sources
         self._client = client
         self._stores = stores
         self._patience = patience
-        self._left_in_inbox = left_in_inbox
         self._changed = Event()
         self._answered_at = stores.clock.monotonic()
         self._all_is_well = False  # nobody knows yet
@@ -79,133 +68,88 @@ class Fetching:
             self.stopped = Stop(because, error)
             self._client.stop()
             self._scope.deadline = current_time() + self._patience.grace_seconds
-        self._wake()
+        self.wake()
+
+    def wake(self) -> None:
+        """Have idle fetchers look again: there may be more to do, or nothing any more."""
+        self._changed.set()
+        self._changed = Event()
 
     async def run(self, queue: Queue, fetchers: int) -> None:
-        """Look at every test, until all have a verdict or `stop` is called."""
+        """Run errands until no source has any left, or `stop` is called."""
         async with queue.items:
             with self._scope:
                 async with create_task_group() as group:
                     for _ in range(fetchers):
-                        group.start_soon(self._fetch_all, queue)
+                        group.start_soon(self._fetch_all)
 
-    async def _fetch_all(self, queue: Queue) -> None:
-        while self.stopped is None and not self._looks.is_done:
-            now, now_us = self._stores.clock.monotonic(), self._now_us()
-            job = self._looks.next_job(now, now_us)
-            if job is not None:
-                await self._ask(job, queue)
-                self._wake()
-                continue
-            work = self._looks.to_open(now_us)
-            if work is not None:
-                await self._open(work, queue)
-                self._wake()
-            else:
+    async def _fetch_all(self) -> None:
+        while self.stopped is None and not all(source.is_done for source in self._sources):
+            now, now_us = self._stores.clock.monotonic(), self._stores.now_us()
+            leased = (source.next(now, now_us) for source in self._sources)
+            errand = next((errand for errand in leased if errand is not None), None)
+            if errand is not None:
+                await self._run(errand)
+                self.wake()
+            elif not await self._opened(now_us):
                 await self._wait(now, now_us)
 
-    async def _open(self, work: Work, queue: Queue) -> None:
-        record = await self._stores.records.of(work.test_id)
-        in_hand = dict(self._left_in_inbox.get(work.test_id, {}))
-        if not record.listing.whole:  # a look goes on; else they are the last one's
-            in_hand = {**record.in_hand, **in_hand}
-        sweep = self._looks.open(work, record.listing, self._now_us(), in_hand)
-        if in_hand:
-            await self._tell(work.test_id, sweep, queue)
+    async def _opened(self, now_us: int) -> bool:
+        """Prepare more errands; return whether there were any to prepare."""
+        for source in self._sources:
+            opening = source.to_open(now_us)
+            if opening is not None:
+                await opening
+                self.wake()
+                return True
+        return False
 
-    async def _ask(self, job: Job, queue: Queue) -> None:
-        """Ask one page and hand its answer on; what may pass is asked again later."""
-        request = Request(
-            SESSION_RESULTS,
-            test_id=job.test_id,
-            object_id=job.ask.spelled(),
-            query=(("testId", job.test_id), *job.ask.query()),
-            attempt=job.attempt,
-        )
+    async def _run(self, errand: Errand) -> None:
+        """Make a request and tell the errand what came of it."""
         asked = _Asked(self._stores.clock.monotonic(), self._all_is_well)
         try:
-            fetched = await self._client.fetch(request)
-            view = self._believed(job, fetched)
+            fetched = await self._client.fetch(errand.request)
+            await errand.answered(fetched)
         except TryLater as later:
-            await self._try_later(job, later, asked, queue)
+            await self._try_later(errand, later, asked)
         except RequestsSpent:
-            self._looks.give_back(job)
+            errand.give_back()
             self.stop("max_requests")
         except Stopped:
-            self._looks.give_back(job)
-        except BadRequest as error:
-            await self._refused(job, error, queue)
+            errand.give_back()
         except TestFailed as error:
-            await self._fail(job.test_id, error, queue)
+            await errand.failed(error)
         except EtlError as error:
-            self._looks.give_back(job)
+            errand.give_back()
             self.stop(_BECAUSE.get(type(error), "failed"), error)
         else:
-            await self._hand_on(job, fetched, view, queue)
+            self._answered_at, self._all_is_well = self._stores.clock.monotonic(), True
 
-    def _believed(self, job: Job, fetched: Fetched[SessionsPage]) -> PageView:
-        """Return the page as paging sees it; raises TryLater if it is not the one asked."""
-        page = fetched.content
-        if page.test_id is not None and page.test_id.lower() != job.test_id:
-            raise TryLater("the answer is about another test", kind=TryKind.UNREADABLE)
-        view = self._stores.personal.view(fetched.answer, page)
-        wrong = wrong_echo(self._looks.dialect, job.ask, view)
-        if wrong is not None:
-            raise TryLater(wrong, kind=TryKind.UNREADABLE)
-        return view
-
-    async def _hand_on(
-        self, job: Job, fetched: Fetched[SessionsPage], view: PageView, queue: Queue
-    ) -> None:
-        """Pass the answer to the inbox first, then let paging read it."""
-        await queue.put(fetched)
-        self._answered_at, self._all_is_well = self._stores.clock.monotonic(), True
-        sweep = self._looks.answered(job, view)
-        if sweep is not None:
-            await self._tell(job.test_id, sweep, queue)
-
-    async def _tell(self, test_id: str, sweep: Sweep, queue: Queue) -> None:
-        """Pass on what is known of a test now; a verdict ends its look."""
-        if sweep.verdict is not None:
-            self._looks.close(test_id)
-        await queue.put(Looked(test_id, sweep.listing, sweep.verdict, self._now_us()))
-
-    async def _refused(self, job: Job, error: BadRequest, queue: Queue) -> None:
-        """A 400 may mean that the spelling is not understood: then try the other one."""
-        other = after_bad_request(self._looks.dialect)
-        if other is None or job.ask.style is other.style:
-            await self._fail(job.test_id, error, queue)
-            return
-        self._looks.dialect = other
-        self._looks.give_back(job)
-
-    async def _try_later(self, job: Job, later: TryLater, asked: _Asked, queue: Queue) -> None:
-        """Ask again after a while, unless patience with this test or the API has ended."""
-        delay = retry_delay(job.attempt, later.hint_seconds, self._stores.random)
-        failed_for = self._looks.retry(job, self._stores.clock.monotonic(), delay)
-        spent = job.attempt + 1 >= self._patience.attempts or self._is_outage(failed_for)
+    async def _try_later(self, errand: Errand, later: TryLater, asked: _Asked) -> None:
+        """Ask again after a while, unless patience with this errand or the API has ended."""
+        attempt = errand.request.attempt
+        delay = retry_delay(attempt, later.hint_seconds, self._stores.random)
+        now = self._stores.clock.monotonic()
+        failed_for = now - errand.first_failed_at(now)
+        spent = attempt + 1 >= self._patience.attempts or self._is_outage(failed_for)
         self._all_is_well = False
         if (
             spent
             and later.kind is not TryKind.THROTTLED
-            and await self._is_its_own(job, later, asked)
+            and await self._is_its_own(errand, later, asked)
         ):
-            if later.answer is not None:
-                await queue.put(Fetched(later.answer, None))
-            await self._fail(job.test_id, _given_up(job, later), queue)
+            await errand.gave_up(later)
         elif self._is_outage(failed_for):
             self.stop("unreachable", _unreachable(later, failed_for))
         else:
-            work = Work(job.test_id, job.attempt + 1, self._now_us() + int(delay * 1e6))
-            ledger = self._stores.ledger
-            await ledger.call(ledger.ledger.postpone, SESSION_RESULTS.name, work, later.reason)
+            await errand.delay(now, delay, later.reason)
 
     def _is_outage(self, failed_for: float) -> bool:
         """Say whether nothing has been answered for as long as the patience lasts."""
         silent_for = self._stores.clock.monotonic() - self._answered_at
         return min(failed_for, silent_for) >= self._patience.outage_seconds
 
-    async def _is_its_own(self, job: Job, later: TryLater, asked: _Asked) -> bool:
+    async def _is_its_own(self, errand: Errand, later: TryLater, asked: _Asked) -> bool:
         """Tell the trouble of one test from an outage: others are answered before and after.
 
         A try that was asked in bad times may have met the end of an outage.
@@ -220,46 +164,20 @@ class Fetching:
             return later.kind is TryKind.UNREADABLE
         if answers:
             self._answered_at, self._all_is_well = self._stores.clock.monotonic(), True
-        patient_no_more = job.attempt + 1 >= 2 * self._patience.attempts
+        patient_no_more = errand.request.attempt + 1 >= 2 * self._patience.attempts
         return answers and (asked.in_good_times or patient_no_more)
-
-    async def _fail(self, test_id: str, error: TestFailed, queue: Queue) -> None:
-        listing = self._looks.close(test_id)
-        if listing is not None:
-            await queue.put(Looked(test_id, listing, None, self._now_us(), failed=str(error)))
 
     async def _wait(self, now: float, now_us: int) -> None:
         """Wait until an answer changes what there is to do, or what was not due by now is."""
-        next_try_at = self._looks.next_try_at(now)
-        next_open_at_us = self._looks.next_open_at_us(now_us)
-        times = []
-        if next_try_at is not None:
-            times.append(next_try_at - now)
-        if next_open_at_us is not None:
-            times.append((next_open_at_us - now_us) / 1e6)
-        with move_on_after(min(times, default=None)):
+        waits = (source.seconds_to_next(now, now_us) for source in self._sources)
+        with move_on_after(min((wait for wait in waits if wait is not None), default=None)):
             await self._changed.wait()
-
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed = Event()
-
-    def _now_us(self) -> int:
-        return int(self._stores.clock.time() * 1_000_000)
 
 
 _BECAUSE: Final[dict[type[EtlError], str]] = {
     CredentialsRefused: "credentials_refused",
     Unreachable: "unreachable",
 }
-
-
-def _given_up(job: Job, later: TryLater) -> TestFailed:
-    return TestFailed(
-        f"The page {job.ask.spelled()} was asked {job.attempt + 1} times: {later.reason}.",
-        where=f"test {job.test_id}",
-        advice="The next run asks again. If it stays so, tell the vendor's support.",
-    )
 
 
 def _unreachable(later: TryLater, seconds: float) -> Unreachable:

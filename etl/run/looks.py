@@ -65,6 +65,10 @@ class Looks:
         self._most_pages = most_pages
         self._unsettled_answers = 0
 
+    def add(self, work: Iterable[Work]) -> None:
+        """Take in more tests to look at."""
+        self._to_come.extend(work)
+
     @property
     def is_done(self) -> bool:
         """Whether every test has been looked at."""
@@ -178,16 +182,19 @@ class Looks:
             if look.sweep.passes != passes:
                 look.in_hand.clear()
 
-    def retry(self, job: Job, now: float, delay_seconds: float) -> float:
-        """Ask this page again after a delay; return for how many seconds it has failed."""
+    def first_failed_at(self, job: Job, now: float) -> float:
+        """Return when this page first failed: now, unless it has before."""
         look = self._under_way.get(job.test_id)
-        if look is None:
-            return 0.0
-        look.in_flight.discard((job.sweep_pass, job.ask.spelled()))
-        tried = look.tries.get(job.ask.spelled())
-        first = tried.first_failed_at if tried and tried.first_failed_at else now
-        look.tries[job.ask.spelled()] = _Try(job.attempt + 1, now + delay_seconds, first)
-        return now - first
+        tried = look.tries.get(job.ask.spelled()) if look is not None else None
+        return tried.first_failed_at if tried is not None else now
+
+    def retry(self, job: Job, now: float, delay_seconds: float) -> None:
+        """Ask this page again after a delay."""
+        look = self._under_way.get(job.test_id)
+        if look is not None:
+            look.in_flight.discard((job.sweep_pass, job.ask.spelled()))
+            first = self.first_failed_at(job, now)
+            look.tries[job.ask.spelled()] = _Try(job.attempt + 1, now + delay_seconds, first)
 
     def give_back(self, job: Job) -> None:
         """Put back a page that could not be asked at all."""

@@ -1,48 +1,54 @@
 """Runs one pipeline: opens its stores, wires fetch → keep → land, drains and closes them."""
 
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from anyio import (
     CancelScope,
-    EndOfStream,
     create_memory_object_stream,
     create_task_group,
-    move_on_after,
     to_thread,
 )
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from etl.client.http import Client
-from etl.client.values import Answer, Fetched, UnreadableBodyError
 from etl.config.models import Pipeline
 from etl.lake.claims import refuse_shared
-from etl.lake.landing import Kept, Landing, LandingPlan, Records, Tally
+from etl.lake.landing import Kept, Landing
 from etl.lake.local import LocalLake
+from etl.lake.records import Records
 from etl.lake.recovery import Recovery, recover
-from etl.ledger.store import Ledger, Work, open_ledger
+from etl.lake.rendering import Tally, landing_plan
+from etl.ledger.due import Feeds
+from etl.ledger.store import Ledger, Looked, Work, ended, open_ledger
 from etl.ledger.threaded import LedgerThread
 from etl.pacing.clock import Clock
 from etl.paging.dialect import Dialect, first_dialect, known_dialect
-from etl.paging.values import PageView
-from etl.plan import Order
+from etl.plan import Order, endpoints_asked, lists, selected
 from etl.report.progress import Progress
+from etl.run.catalogue import Catalogue, Found
+from etl.run.draining import Drain
+from etl.run.errands import Source
 from etl.run.errors import single_error
 from etl.run.fetching import Fetching, Patience, Stop
+from etl.run.follow_ups import FollowUps
+from etl.run.inbox import Left, pass_on
 from etl.run.keeping import keep
 from etl.run.looks import Looks
-from etl.run.queue import ByteBudget, Item, Queue, size_of
+from etl.run.pages import Pages
+from etl.run.queue import ByteBudget, Item, Queue
 from etl.run.stores import Stores
-from etl.tables.personal import personal_data
-from etl.tables.registry import endpoints, tables
-from etl.tables.sessions import SESSION_RESULTS, SessionsPage
+from etl.tables.registry import tables
+from etl.tables.sessions import SESSION_RESULTS
 
 _ITEMS_UNDER_WAY: Final = 512
 _FRAMES_UNDER_WAY: Final = 4
+_SESSION_TABLES: Final = "tables asked session by session"
+_PRODUCTS: Final = "product types"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +67,17 @@ class World:
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a pipeline: filled in as it goes, so that an error loses nothing of it."""
+    """What came of a pipeline: filled in as it goes, so that an error loses nothing of it.
+
+    `failures` counts, for each test, the sessions that were not answered, by the reason.
+    """
 
     tally: Tally = field(default_factory=Tally)
     recovery: Recovery = field(default_factory=Recovery)
     notes: list[str] = field(default_factory=list)
     stopped: Stop | None = None
+    tests: int = 0
+    failures: dict[str, Counter[str]] = field(default_factory=dict)
 
 
 class PipelineRun:
@@ -74,13 +85,17 @@ class PipelineRun:
 
     def __init__(self, order: Order, client: Client, world: World, progress: Progress) -> None:
         """Make a run of this order; nothing is opened yet."""
-        self.outcome = Outcome()
+        self.outcome = Outcome(tests=len(order.tests))
         self._order = order
-        self._personal = personal_data(order.pipeline, order.hash_key)
         self._client = client
         self._world = world
         self._progress = progress
+        self._plan = landing_plan(order, world.run_id)
+        self._lake = LocalLake(order.lake_path)
+        self._feeds, self._personal = self._plan.feeds, self._plan.personal
         self._fetching: Fetching | None = None
+        self._follow_ups: FollowUps | None = None
+        self._records: Records | None = None
         self._stop_early: str | None = None
 
     def stop(self, because: str) -> None:
@@ -96,170 +111,214 @@ class PipelineRun:
         the fetching (refused credentials, an API out of reach, a limit) stands in
         `outcome.stopped`: then all that was fetched has landed.
         """
-        async with self._stores_open() as (lake, ledger, work):
-            records = Records(ledger)
+        async with self._stores_open() as ledger:
+            records = self._records = Records(ledger)
             stores = Stores(self._world.clock, self._world.random, ledger, records, self._personal)
             learned = await ledger.call(ledger.ledger.note, self._dialect_note)
             looks = Looks(
-                work,
+                (),
                 _dialect(self._order.pipeline, learned),
                 audit=self._order.audit,
                 most_tests=1 if self._order.one_by_one else self._order.connection.concurrency,
                 most_pages=self._order.connection.concurrency,
             )
             landing = Landing(
-                LandingPlan(
-                    pipeline=self._order.name,
-                    run_id=self._world.run_id,
-                    tables=[tables()[name] for name in self._order.pipeline.tables],
-                    partition_by=tuple(self._order.pipeline.lake.partition_by),
-                    personal=self._personal,
-                ),
-                lake,
+                self._plan,
+                self._lake,
                 ledger,
                 records,
                 self.outcome.recovery.next_batch,
-                lambda: self._notes(looks.dialect),
+                lambda: self._notes(looks),
             )
             self.outcome.tally = landing.tally
-            self._progress.begin_pipeline(self._order.name, len(work), landing.tally, self._client)
-            await self._stages(looks, landing, stores, lake.land_every_seconds)
+            self._progress.begin_pipeline(self._order.name, 0, landing.tally, self._client)
+            await self._stages(looks, landing, stores)
             if looks.dialect.settled and _packed(looks.dialect) != learned:
                 await ledger.call(
                     ledger.ledger.keep_note, self._dialect_note, _packed(looks.dialect)
                 )
 
-    async def _stages(
-        self, looks: Looks, landing: Landing, stores: Stores, land_every_seconds: float
-    ) -> None:
+    def _notes(self, looks: Looks) -> dict[str, str]:
+        """Return what a fresh machine needs to know beside the records."""
+        notes = {**self._personal.notes(), _SESSION_TABLES: self._session_tables}
+        if self._feeds.product_of:
+            notes[_PRODUCTS] = _packed_products(self._feeds)
+        if looks.dialect.settled:
+            notes[self._dialect_note] = _packed(looks.dialect)
+        return notes
+
+    async def _stages(self, looks: Looks, landing: Landing, stores: Stores) -> None:
         """Run fetch, keep and land side by side until all that was fetched has landed."""
-        budget = ByteBudget()
+        budget, clock = ByteBudget(), self._world.clock
         put_items, items = create_memory_object_stream[Item](_ITEMS_UNDER_WAY)
         put_kept, kept = create_memory_object_stream[Kept](_FRAMES_UNDER_WAY)
-        with single_error():
+        land_every_seconds = self._lake.land_every_seconds
+        drain = Drain(landing, land_every_seconds, clock, self._progress, self._tell_look)
+        # Each stage closes its own ends; these close what an error leaves before a stage begins.
+        with single_error(), put_items, items, put_kept, kept:
             async with create_task_group() as stages:
-                stages.start_soon(self._land, kept, landing, budget, land_every_seconds)
-                in_hand = await self._land_the_inbox(put_kept.clone(), stores.ledger, budget)
-                stages.start_soon(keep, items, put_kept, stores.ledger, self._world.clock)
-                fetching = Fetching(looks, self._client, stores, self._world.patience, in_hand)
+                stages.start_soon(drain.run, kept, budget)
+                left = await pass_on(put_kept.clone(), stores, budget)
+                stages.start_soon(keep, items, put_kept, stores.ledger, clock)
+                queue = Queue(put_items, budget)
+                sources = await self._sources(looks, stores, queue, left)
+                fetching = Fetching(sources, self._client, stores, self._world.patience)
                 self._fetching = fetching
                 if self._stop_early is not None:
                     fetching.stop(self._stop_early)
-                await fetching.run(Queue(put_items, budget), self._order.connection.concurrency)
+                await fetching.run(queue, self._order.connection.concurrency)
         self.outcome.stopped = fetching.stopped
 
-    async def _land(
-        self,
-        kept: MemoryObjectReceiveStream[Kept],
-        landing: Landing,
-        budget: ByteBudget,
-        land_every_seconds: float,
-    ) -> None:
-        """Take kept frames in order, and close a batch when it is full, old, or the last."""
-        clock = self._world.clock
-        began_at = clock.monotonic()
-        async with kept:
-            while True:
-                due_in = began_at + land_every_seconds - clock.monotonic()
-                frame = None
-                try:
-                    with move_on_after(None if landing.is_empty else max(0.0, due_in)):
-                        frame = await kept.receive()
-                except EndOfStream:
-                    break
-                if frame is not None:
-                    if landing.is_empty:
-                        began_at = clock.monotonic()
-                    await landing.add(frame)
-                    budget.give_back(sum(size_of(item) for item in frame.items))
-                if landing.is_due or frame is None:
-                    await self._close_batch(landing)
-        await self._close_batch(landing)
+    async def _sources(
+        self, looks: Looks, stores: Stores, queue: Queue, left: Left
+    ) -> Sequence[Source]:
+        """Return where errands come from, those first that go first."""
+        asked = endpoints_asked(self._order)
+        in_inbox = left.others.keys()
+        follow_ups = FollowUps(asked, self._feeds, stores, queue, in_inbox=in_inbox)
+        self._follow_ups, self.outcome.failures = follow_ups, follow_ups.failures
+        pages = Pages(looks, stores, queue, left.pages)
+        catalogue = self._catalogue(looks, stores, queue, left)
+        if catalogue is not None:
+            return (catalogue, pages, follow_ups)
+        await self._begin(self._order.tests, looks, stores)
+        return (pages, follow_ups)
 
-    async def _close_batch(self, landing: Landing) -> None:
-        closed = await landing.close_batch()
-        for row in closed.answers:
-            self._progress.page_landed(row.answer.test_id or "", dict(row.rows))
-        for look in closed.looks:
-            self._progress.looked(look)
+    async def _begin(self, tests: Sequence[str], looks: Looks, stores: Stores) -> None:
+        """Begin with these tests: listings to look at, and what is due of those known."""
+        assert self._follow_ups is not None  # noqa: S101 - made before
+        ledger = stores.ledger
+        if self._order.filter is not None:
+            await ledger.call(self._refuse_shared, ledger.ledger, tests)
+        work = await ledger.call(self._work, ledger.ledger, tests)
+        self._follow_ups.expect(test.test_id for test in work)
+        looks.add(work)
+        due = await ledger.call(ledger.ledger.tests_due)
+        self._follow_ups.known({test: due.get(test) for test in tests})
+        self._progress.tests += len(work)
+        self.outcome.tests = len(tests)
 
-    async def _land_the_inbox(
-        self,
-        put_kept: MemoryObjectSendStream[Kept],
-        ledger: LedgerThread,
-        budget: ByteBudget,
-    ) -> dict[str, dict[str, PageView]]:
-        """Pass on what an earlier process paid for; return its pages, by test and spelling."""
-        in_hand: dict[str, dict[str, PageView]] = {}
-        async with put_kept:
-            for number in await ledger.call(ledger.ledger.frames):
-                answers = await ledger.call(ledger.ledger.frame, number)
-                items = [Fetched(answer, _content(answer)) for answer in answers]
-                await budget.take(sum(size_of(item) for item in items))
-                await put_kept.send(Kept(number, items))
-                for item in items:
-                    if isinstance(item.content, SessionsPage):
-                        pages = in_hand.setdefault(item.answer.test_id or "", {})
-                        view = self._personal.view(item.answer, item.content)
-                        pages[item.answer.object_id or ""] = view
-        return in_hand
+    def _catalogue(
+        self, looks: Looks, stores: Stores, queue: Queue, left: Left
+    ) -> Catalogue | None:
+        """Return the catalogue to read first, where tests or their products are not known."""
+        order, wanted = self._order, self._order.filter
+        shown = [name for name in order.tables if tables()[name].endpoint.is_of_account]
+        unknown = set(order.tests) - self._feeds.product_of.keys()
+        limited = any(endpoint.products for endpoint in endpoints_asked(order))
+        if wanted is None and not shown and not (limited and unknown):
+            return None
+        of_all = wanted is None or wanted.workspaces == "all" or "workspaces" in shown
+        return Catalogue(
+            stores,
+            queue,
+            workspaces=None if of_all or wanted is None else wanted.workspaces,
+            enough=None if wanted is not None or shown else unknown,
+            in_inbox=left.others,
+            on_found=lambda found: self._found(found, looks, stores),
+        )
 
-    def _notes(self, dialect: Dialect) -> dict[str, str]:
-        """Return what every commit tells a fresh machine."""
-        learned = {self._dialect_note: _packed(dialect)} if dialect.settled else {}
-        return {**self._personal.notes(), **learned}
+    async def _found(self, found: Found, looks: Looks, stores: Stores) -> None:
+        """Go on with the tests that the catalogue has found, and their products."""
+        order = self._order
+        tests: Sequence[str] = order.tests
+        if order.filter is not None:
+            if found.failure is not None:
+                self._stop_fetching("undiscovered", found)
+                return
+            tests = selected(order.filter, found.tests)
+            tests = [test for test in tests if not order.only or test in order.only]
+        products = {test.test_id.lower(): test.product_type or "" for test in found.tests}
+        if found.failure is None:
+            products = {test: products.get(test, "") for test in tests}
+        self._feeds.product_of.update({test: products[test] for test in tests if test in products})
+        ledger = stores.ledger
+        await ledger.call(ledger.ledger.keep_note, _PRODUCTS, _packed_products(self._feeds))
+        await self._begin(tests, looks, stores)
+
+    def _stop_fetching(self, because: str, found: Found) -> None:
+        if self._fetching is not None:
+            self._fetching.stop(because, found.failure)
+
+    def _tell_look(self, look: Looked) -> None:
+        """Go on with a test whose look has ended, now that its pages have been read."""
+        if self._follow_ups is None or self._records is None or ended(look) is None:
+            return
+        packed = self._records.packed.get(look.test_id)
+        if packed is None or look.failed is not None:
+            self._follow_ups.not_listed(look.test_id)
+        else:
+            self._follow_ups.listed(look.test_id, packed.newest_us)
+        if self._fetching is not None:
+            self._fetching.wake()
 
     @property
     def _dialect_note(self) -> str:
         return f"dialect of {self._order.connection.api_url}"
 
+    @property
+    def _session_tables(self) -> str:
+        return " ".join(sorted(name for names in self._feeds.fed.values() for name in names))
+
     @asynccontextmanager
-    async def _stores_open(self) -> AsyncIterator[tuple[LocalLake, LedgerThread, list[Work]]]:
+    async def _stores_open(self) -> AsyncIterator[LedgerThread]:
         """Lock and open ledger and lake and put them right, without a request."""
         stack = ExitStack()
-        lake = LocalLake(self._order.lake_path)
         try:
-            ledger = await to_thread.run_sync(self._open_and_recover, stack, lake)
-            thread = LedgerThread(ledger)
-            work = await thread.call(self._work, ledger)
-            yield lake, thread, work
+            yield LedgerThread(await to_thread.run_sync(self._open_and_recover, stack))
         finally:
             with CancelScope(shield=True):
                 await to_thread.run_sync(stack.close)
 
-    def _open_and_recover(self, stack: ExitStack, lake: LocalLake) -> Ledger:
+    def _open_and_recover(self, stack: ExitStack) -> Ledger:
         ledger = stack.enter_context(open_ledger(self._order.state_dir, self._order.name))
-        stack.enter_context(lake.locked(self._order.name))
+        stack.enter_context(self._lake.locked(self._order.name))
         if ledger.set_aside is not None:
             self.outcome.notes.append(f"An unreadable ledger was set aside: {ledger.set_aside}.")
-        self.outcome.recovery = recover(lake, ledger, self._order.name, self._personal)
+        self._read_products(ledger)
+        self.outcome.recovery = recover(self._lake, ledger, self._plan)
         self.outcome.notes += self.outcome.recovery.sentences()
-        order = self._order
-        refuse_shared(lake, ledger, order.name, order.tests, order.pipeline.tables)
+        self._read_products(ledger)
+        self._note_session_tables(ledger)
+        self._refuse_shared(ledger, self._order.tests)
         ledger.begin_run(self._world.run_id, self._world.now_us())
         return ledger
 
-    def _work(self, ledger: Ledger) -> list[Work]:
-        """Return the tests to look at: those of the round, or those that were named."""
-        if not self._order.whole:
-            return [Work(test) for test in self._order.tests]
-        return ledger.begin_round(
-            SESSION_RESULTS.name,
-            self._order.tests,
-            self._world.now_us(),
-            afresh=self._order.afresh,
+    def _refuse_shared(self, ledger: Ledger, tests: Sequence[str]) -> None:
+        pipeline = self._order.pipeline
+        refuse_shared(self._lake, ledger, pipeline.name, tests, pipeline.tables)
+
+    def _read_products(self, ledger: Ledger) -> None:
+        """Recall the product types; a commit that was adopted may have told more of them."""
+        self._feeds.product_of.update(
+            msgspec.json.decode(ledger.note(_PRODUCTS) or "{}", type=dict[str, str])
         )
 
+    def _note_session_tables(self, ledger: Ledger) -> None:
+        """Where a table has been added, have the listings read again: its sessions are due."""
+        names, known = self._session_tables, ledger.note(_SESSION_TABLES) or ""
+        if set(names.split()) - set(known.split()):
+            ledger.read_all_again()
+        if names != known:
+            ledger.keep_note(_SESSION_TABLES, names)
 
-def _content(answer: Answer) -> Any:  # noqa: ANN401 - whatever its endpoint reads
-    try:
-        return endpoints()[answer.endpoint].decode(answer.body)
-    except (KeyError, UnreadableBodyError):
-        return None
+    def _work(self, ledger: Ledger, tests: Sequence[str]) -> list[Work]:
+        """Return the tests to look at: those of the round, or those that were named."""
+        if not lists(self._order):
+            return []
+        if self._order.only:
+            return [Work(test) for test in tests]
+        return ledger.begin_round(
+            SESSION_RESULTS.name, tests, self._world.now_us(), afresh=self._order.afresh
+        )
 
 
 def _packed(dialect: Dialect) -> str:
     return msgspec.json.encode(dialect).decode()
+
+
+def _packed_products(feeds: Feeds) -> str:
+    return msgspec.json.encode(feeds.product_of, order="deterministic").decode()
 
 
 def _dialect(pipeline: Pipeline, learned: str | None) -> Dialect:

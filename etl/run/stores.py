@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from random import Random
 
-from etl.lake.landing import Records
+from etl.lake.records import Records
 from etl.ledger.threaded import LedgerThread
 from etl.pacing.clock import Clock
 from etl.tables.personal import PersonalData
@@ -18,3 +18,7 @@ class Stores:
     ledger: LedgerThread
     records: Records
     personal: PersonalData
+
+    def now_us(self) -> int:
+        """Return the wall clock's time in microseconds since 1970."""
+        return int(self.clock.time() * 1_000_000)

@@ -1,0 +1,314 @@
+"""Renders answers into rows: those that the lake has not yet, for every table that they feed.
+
+It notes in a test's record what each answer covers, so that whatever comes twice lands once.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from etl.client.values import Answer, Fetched, Scope, UnreadableBodyError
+from etl.lake.batch import Shape, shape_of
+from etl.lake.partitions import Layout
+from etl.ledger import due
+from etl.ledger.due import Feeds
+from etl.ledger.records import Record, Session, session_key
+from etl.ledger.store import Ended
+from etl.plan import Order, feeds_of
+from etl.tables import rejects
+from etl.tables.personal import PersonalData, personal_data
+from etl.tables.registry import endpoints, tables
+from etl.tables.sessions import SessionsPage
+from etl.tables.values import (
+    RUN_COLUMNS,
+    TIMESTAMP,
+    AnyTable,
+    Array,
+    Reject,
+    Rows,
+    field_name,
+    printable,
+)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What this run has landed so far."""
+
+    rows: Counter[str] = field(default_factory=Counter)
+    files: int = 0
+    bytes: int = 0
+    edited: Counter[str] = field(default_factory=Counter)
+    removed: Counter[str] = field(default_factory=Counter)
+    unknown_fields: Counter[str] = field(default_factory=Counter)
+    absent: Counter[str] = field(default_factory=Counter)
+    looks: dict[str, Ended] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LandingPlan:
+    """What a run's landing is about: where, which tables, under which layout and names."""
+
+    pipeline: str
+    run_id: str
+    tables: Sequence[AnyTable]
+    partition_by: tuple[str, ...]
+    feeds: Feeds
+    personal: PersonalData
+    keeps_bodies: bool = True
+
+
+def landing_plan(order: Order, run_id: str) -> LandingPlan:
+    """Return what the landing of an order is about; no product type is known yet."""
+    pipeline = order.pipeline
+    return LandingPlan(
+        pipeline=pipeline.name,
+        run_id=run_id,
+        tables=[tables()[name] for name in pipeline.tables],
+        partition_by=tuple(pipeline.lake.partition_by),
+        feeds=feeds_of(pipeline),
+        personal=personal_data(pipeline, order.hash_key),
+        keeps_bodies=pipeline.keeps_bodies,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """Rows of one table as they go into a batch; `order` is their place among their test's."""
+
+    table: str
+    shape: Shape
+    rows: pa.RecordBatch
+    order: int
+    session: Session | None
+
+
+@dataclass(slots=True)
+class Rendered:
+    """What became of an answer: its row for the commit, and the rows that it made.
+
+    `changes_record` says that the record now holds what no answer's row could tell; `page`
+    is what was read, where it is a page of the listing.
+    """
+
+    made: dict[str, int] = field(default_factory=dict)
+    keeps_body: bool = False
+    rows: list[Gathered] = field(default_factory=list)
+    changes_record: bool = False
+    page: SessionsPage | None = None
+
+
+class Renderer:
+    """Renders the answers of one run; counts in `tally` what a person would want to know."""
+
+    def __init__(self, plan: LandingPlan, tally: Tally) -> None:
+        """Prepare the shape of every table's files."""
+        self._plan = plan
+        self._tally = tally
+        self._feeds = plan.feeds
+        self._fed_by: dict[str, list[AnyTable]] = {}
+        self._shapes: dict[str, Shape] = {}
+        for table in plan.tables:
+            self._fed_by.setdefault(table.endpoint.name, []).append(table)
+            self._shapes[table.name] = shape_of(
+                _layout(table, plan.partition_by), (*table.columns, *RUN_COLUMNS)
+            )
+        layout = Layout(rejects.NAME, plan.partition_by, None)
+        self._shapes[rejects.NAME] = shape_of(layout, (*rejects.COLUMNS, *RUN_COLUMNS))
+
+    def render(self, fetched: Fetched[Any], record: Record) -> Rendered:
+        """Make an answer's rows, and note in the record what it covers."""
+        answer, content = fetched.answer, fetched.content
+        rendered = Rendered()
+        if answer.status == 404:
+            self._note_absence(answer, record, rendered)
+            return rendered
+        try:
+            if content is None:
+                content = endpoints()[answer.endpoint].decode(answer.body)
+        except UnreadableBodyError as error:
+            reject = Reject(str(error), printable(answer.body), answer.session_id)
+            reject = self._plan.personal.reject(reject)
+            rendered.made = dict.fromkeys(self._session_tables(answer), 0)
+            self._take_rejects(answer, [reject], record, rendered)
+        else:
+            self._take_all(answer, content, record, rendered)
+            if isinstance(content, SessionsPage):
+                rendered.page = content
+                self._note_sessions(answer, content, record)
+        self._note_answered(answer, record, rendered)
+        return rendered
+
+    def _note_absence(self, answer: Answer, record: Record, rendered: Rendered) -> None:
+        """Note what the API does not have: not yet, or (after a week) not at all."""
+        session_id, at_us = answer.session_id, answer.fetched_at_us
+        if session_id is not None and due.not_there(record, answer.endpoint, session_id, at_us):
+            return
+        self._tally.absent[answer.endpoint] += 1
+        rendered.made = dict.fromkeys(self._session_tables(answer), 0)
+        self._note_answered(answer, record, rendered)
+
+    def _note_answered(self, answer: Answer, record: Record, rendered: Rendered) -> None:
+        if answer.session_id is not None:
+            made = {name: rendered.made[name] for name in self._session_tables(answer)}
+            fed = self._feeds.of(answer.test_id or "")
+            due.answered(record, fed, answer.endpoint, answer.session_id, made)
+        elif answer.object_id is None:
+            record.asked_at_us[answer.endpoint] = answer.fetched_at_us
+
+    def _session_tables(self, answer: Answer) -> Sequence[str]:
+        return self._feeds.fed.get(answer.endpoint, ()) if answer.session_id is not None else ()
+
+    def _note_sessions(self, answer: Answer, page: SessionsPage, record: Record) -> None:
+        """Note the sessions of a page of which something is still to be asked."""
+        fed = self._feeds.of(answer.test_id or "")
+        if not fed:
+            return
+        for session_id, started_at_us, finished_at_us in page.sessions():
+            session = Session(started_at_us, finished_at_us, answer.fetched_at_us)
+            due.note_session(record, fed, session_id, session)
+
+    def _take_all(
+        self, answer: Answer, content: object, record: Record, rendered: Rendered
+    ) -> None:
+        """Take the rows that each table makes of an answer."""
+        rendered.keeps_body = self._plan.keeps_bodies and answer.session_id is not None
+        for table in self._fed_by.get(answer.endpoint, ()):
+            rows = self._plan.personal.rows(table, answer, table.rows_of(answer, content))
+            if answer.session_id is None:
+                places = self._new_places(table, rows, record)
+                rendered.changes_record |= bool(places)
+            else:
+                places = _first_places(table, answer, rows, record)
+            rendered.made[table.name] = len(places)
+            if places:
+                self._gather_rows(table, answer, rows, places, record, rendered)
+            rendered.keeps_body = rendered.keeps_body or rows.keeps_body
+            self._tally.unknown_fields.update(map(field_name, rows.unknown_fields))
+            self._take_rejects(answer, rows.rejects, record, rendered)
+
+    def _new_places(self, table: AnyTable, rows: Rows, record: Record) -> Sequence[int]:
+        """Return the places of the rows that are new, and cover them."""
+        covered = record.rows_of(table.name)
+        if not covered.keys().isdisjoint(rows.keys) or len(set(rows.keys)) != len(rows.keys):
+            return self._fresh(table, rows, covered)
+        covered.update(zip(rows.keys, rows.hashes, strict=True))
+        return range(len(rows.keys))
+
+    def _fresh(self, table: AnyTable, rows: Rows, covered: dict[int, int]) -> list[int]:
+        """Return the places of rows not landed; note those that the API now answers anew."""
+        fresh = []
+        met: dict[int, bool] = {}  # whether it is new
+        for place, key in enumerate(rows.keys):
+            value = rows.hashes[place]
+            if key in met:
+                if met[key] and value != covered[key]:
+                    self._tally.edited[table.name] += 1  # twice in one answer: the first counts
+                continue
+            met[key] = key not in covered or (table.appends and covered[key] != value)
+            if met[key]:
+                fresh.append(place)
+            elif covered[key] == value:
+                continue
+            else:
+                self._tally.edited[table.name] += 1
+            covered[key] = value
+        return fresh
+
+    def _gather_rows(
+        self,
+        table: AnyTable,
+        answer: Answer,
+        rows: Rows,
+        places: Sequence[int],
+        record: Record,
+        rendered: Rendered,
+    ) -> None:
+        """Add some of an answer's rows to what it made."""
+        columns, extra = rows.columns, rows.extra
+        if len(places) != len(rows.keys):
+            columns = {name: _chosen(column, places) for name, column in columns.items()}
+            extra = None if extra is None else [extra[place] for place in places]
+        arrays = [columns.get(column.name) for column in table.columns]
+        count = len(places)
+        extras = pa.nulls(count, pa.string()) if extra is None else pa.array(extra, pa.string())
+        session = record.due.get(answer.session_id) if answer.session_id is not None else None
+        batch = self._batch_of(table.name, answer, arrays, extras)
+        gathered = Gathered(table.name, self._shapes[table.name], batch, rows.order, session)
+        rendered.rows.append(gathered)
+
+    def _take_rejects(
+        self, answer: Answer, found: Sequence[Reject], record: Record, rendered: Rendered
+    ) -> None:
+        """Take what could not be read, once however often it is served."""
+        covered = record.rows_of(rejects.NAME) if found else {}
+        fresh = {reject.key: reject for reject in found if reject.key not in covered}
+        if not fresh:
+            return
+        covered.update(dict.fromkeys(fresh, 0))
+        rejected = list(fresh.values())
+        count = len(rejected)
+        columns = [
+            pa.array([answer.endpoint] * count, pa.string()),
+            None,
+            pa.array([reject.session_id for reject in rejected], pa.string()),
+            pa.array([reject.reason for reject in rejected], pa.string()),
+            pa.array([reject.body for reject in rejected], pa.string()),
+        ]
+        batch = self._batch_of(rejects.NAME, answer, columns, pa.nulls(count, pa.string()))
+        shape = self._shapes[rejects.NAME]
+        rendered.rows.append(Gathered(rejects.NAME, shape, batch, 0, None))
+        rendered.made[rejects.NAME] = rendered.made.get(rejects.NAME, 0) + count
+        rendered.changes_record = True
+
+    def _batch_of(
+        self, table: str, answer: Answer, columns: Sequence[Array | None], extra: Array
+    ) -> pa.RecordBatch:
+        """Return rows with what the run adds. A column that is None is the answer's own."""
+        count = len(extra)
+        schema = self._shapes[table].full_schema
+        shared = {"test_id": answer.test_id, "session_id": answer.session_id}
+        return pa.RecordBatch.from_arrays(
+            [
+                *(
+                    _repeated(shared[name], count) if column is None else column
+                    for name, column in zip(schema.names, columns, strict=False)
+                ),
+                _repeated(self._plan.run_id, count),
+                pa.repeat(pa.scalar(answer.fetched_at_us, TIMESTAMP), count),
+                extra,
+            ],
+            schema=schema,
+        )
+
+
+def _first_places(table: AnyTable, answer: Answer, rows: Rows, record: Record) -> Sequence[int]:
+    """Return the places of a session's rows, each key once; none if its answer has landed."""
+    if session_key(answer.session_id or "") in record.answered.get(table.name, ()):
+        return ()
+    first: dict[int, int] = {}
+    for place, key in enumerate(rows.keys):
+        first.setdefault(key, place)
+    return list(first.values())
+
+
+def _repeated(text: str | None, count: int) -> Array:
+    return pa.repeat(pa.scalar(text, pa.string()), count)
+
+
+def _layout(table: AnyTable, partition_by: tuple[str, ...]) -> Layout:
+    """Return how a table is partitioned; what is no test's is not."""
+    if table.endpoint.is_of_account:
+        return Layout(table.name, (), None)
+    of_session = table.endpoint.scope is Scope.SESSION
+    return Layout(table.name, partition_by, table.dates, of_session)
+
+
+def _chosen(column: Array, places: Sequence[int]) -> Array:
+    """Return some values of a column; without a copy where they are one stretch."""
+    if not places or places[-1] - places[0] + 1 == len(places):
+        return column.slice(places[0] if places else 0, len(places))
+    return column.take(pa.array(places, pa.int64()))

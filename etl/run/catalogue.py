@@ -1,0 +1,201 @@
+"""The workspaces and their tests, as errands: asked before all else, where they are needed.
+
+They say which tests a discovery filter means, and which product each test is of, so that
+nothing is asked that a product does not have.
+"""
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from etl.client.values import Endpoint, Fetched, Request, TryLater
+from etl.errors import TestFailed
+from etl.run.inbox import Key
+from etl.run.queue import Queue
+from etl.run.stores import Stores
+from etl.tables.cursor_pages import object_id_of
+from etl.tables.tests import WORKSPACE_TESTS, ListedTest, listed_tests
+from etl.tables.workspaces import WORKSPACES, workspace_ids
+
+_MOST_PAGES: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the workspaces hold, as far as it was asked; `failure` says why not all of it."""
+
+    tests: Sequence[ListedTest]
+    failure: TestFailed | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A request of the catalogue: the workspaces, or a page of the tests of one of them."""
+
+    workspace_id: str | None = None
+    cursor: str | None = None
+    attempt: int = 0
+    first_failed_at: float | None = None
+
+    @property
+    def endpoint(self) -> Endpoint[Any]:
+        """What is asked."""
+        return WORKSPACES if self.workspace_id is None else WORKSPACE_TESTS
+
+    @property
+    def object_id(self) -> str | None:
+        """Its key in inbox and lake."""
+        return None if self.workspace_id is None else object_id_of(self.workspace_id, self.cursor)
+
+
+class Catalogue:
+    """Reads the workspaces once, then tells what it has found."""
+
+    def __init__(
+        self,
+        stores: Stores,
+        queue: Queue,
+        *,
+        workspaces: Collection[str] | None,
+        enough: Collection[str] | None,
+        in_inbox: Mapping[Key, Any],
+        on_found: Callable[[Found], Awaitable[None]],
+    ) -> None:
+        """Read these workspaces (all if None), and no more than it takes to find `enough`."""
+        self._stores = stores
+        self._queue = queue
+        self._in_inbox = in_inbox
+        self._on_found = on_found
+        self._enough = None if enough is None else set(enough)
+        self._found: dict[str, ListedTest] = {}
+        self._seen: set[str | None] = set()
+        self._ready: deque[Page] = deque()
+        self._delayed: list[tuple[float, Page]] = []
+        self._leased = 0
+        self._failure: TestFailed | None = None
+        self._told = False
+        pages = [Page()] if workspaces is None else [Page(each) for each in workspaces]
+        for page in pages:
+            self._want(page)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether what was found has been told."""
+        return self._told and not self._leased
+
+    def next(self, now: float, now_us: int) -> "CatalogueErrand | None":
+        """Lease the page to ask next."""
+        del now_us
+        due = [entry for entry in self._delayed if entry[0] <= now]
+        if due:
+            self._delayed.remove(due[0])
+            self._ready.appendleft(due[0][1])
+        if not self._ready:
+            return None
+        self._leased += 1
+        return CatalogueErrand(self, self._ready.popleft())
+
+    def to_open(self, now_us: int) -> Awaitable[None] | None:
+        """Tell what was found, once nothing is left to ask."""
+        del now_us
+        if self._told or self._leased or self._ready or self._delayed:
+            return None
+        self._told = True
+        return self._on_found(Found(tuple(self._found.values()), self._failure))
+
+    def seconds_to_next(self, now: float, now_us: int) -> float | None:
+        """Return the wait for the next page that was delayed."""
+        del now_us
+        return min((max(0.0, at - now) for at, _ in self._delayed), default=None)
+
+    def _want(self, page: Page) -> None:
+        """Ask for a page, unless it was asked, or lies in the inbox already."""
+        if page.object_id in self._seen or len(self._seen) >= _MOST_PAGES:
+            return
+        self._seen.add(page.object_id)
+        content = self._in_inbox.get((page.endpoint.name, None, None, page.object_id))
+        if content is None:
+            self._ready.append(page)
+        else:
+            self._read(page, content)
+
+    def _read(self, page: Page, content: Any) -> None:  # noqa: ANN401 - as its endpoint reads it
+        if page.workspace_id is None:
+            for workspace_id in workspace_ids(content):
+                self._want(Page(workspace_id))
+            return
+        for test in listed_tests(content):
+            self._found[test.test_id] = test
+        if self._enough is not None and self._enough <= self._found.keys():
+            self._ready.clear()
+        elif content.cursor is not None:
+            self._want(Page(page.workspace_id, content.cursor))
+
+    async def answered(self, page: Page, fetched: Fetched[Any]) -> None:
+        """Pass the answer to the inbox, then read it."""
+        await self._queue.put(fetched)
+        self._leased -= 1
+        self._read(page, fetched.content)
+
+    def failed(self, error: TestFailed) -> None:
+        """Go on without this page."""
+        self._leased -= 1
+        self._failure = self._failure or error
+
+    def delay(self, page: Page, not_before: float) -> None:
+        """Ask for the page again, not before this time."""
+        self._leased -= 1
+        self._delayed.append((not_before, page))
+
+    def give_back(self, page: Page) -> None:
+        """Let it be leased again."""
+        self._leased -= 1
+        self._ready.appendleft(page)
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueErrand:
+    """One page of the catalogue to ask."""
+
+    catalogue: Catalogue
+    page: Page
+
+    @property
+    def request(self) -> Request[Any]:
+        """The request for the page."""
+        page = self.page
+        query = () if page.cursor is None else (("after", page.cursor),)
+        return Request(page.endpoint, object_id=page.object_id, query=query, attempt=page.attempt)
+
+    async def answered(self, fetched: Fetched[Any]) -> None:
+        """Take in a page."""
+        await self.catalogue.answered(self.page, fetched)
+
+    async def failed(self, error: TestFailed) -> None:
+        """Go on without it."""
+        self.catalogue.failed(error)
+
+    async def gave_up(self, later: TryLater) -> None:
+        """Go on without it."""
+        self.catalogue.failed(
+            TestFailed(
+                f"The workspaces could not be read: {later.reason}.",
+                advice="The next run asks again.",
+            )
+        )
+
+    def first_failed_at(self, now: float) -> float:
+        """Return when it first failed."""
+        return now if self.page.first_failed_at is None else self.page.first_failed_at
+
+    async def delay(self, now: float, seconds: float, reason: str) -> None:
+        """Ask for it again after a while."""
+        del reason
+        first = self.first_failed_at(now)
+        again = replace(self.page, attempt=self.page.attempt + 1, first_failed_at=first)
+        self.catalogue.delay(again, now + seconds)
+
+    def give_back(self) -> None:
+        """Let it be leased again."""
+        self.catalogue.give_back(self.page)

@@ -1,0 +1,219 @@
+"""What follows from listings: each test and session that is due is asked for, by endpoint.
+
+First what comes first in the pipeline's tables, of all tests; within it one test after
+another, the one with the newest session first, its newest session first. So a run that is
+cut short is fresh before it is deep.
+"""
+
+import heapq
+from collections import Counter, deque
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from etl.client.values import Answer, Endpoint, Fetched, Request, Scope, TryLater
+from etl.errors import NotFound, TestFailed
+from etl.ledger.due import Feeds, is_test_due, sessions_due
+from etl.run.inbox import Key
+from etl.run.queue import Queue
+from etl.run.stores import Stores
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """A request that a listed test or session calls for.
+
+    `session_id` is None where it is about the test itself, `first_failed_at` while it has
+    not failed.
+    """
+
+    endpoint: Endpoint[Any]
+    test_id: str
+    session_id: str | None = None
+    attempt: int = 0
+    first_failed_at: float | None = None
+
+
+class FollowUps:
+    """The tests and sessions that are due, as a source of errands."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[Endpoint[Any]],
+        feeds: Feeds,
+        stores: Stores,
+        queue: Queue,
+        *,
+        in_inbox: Collection[Key],
+    ) -> None:
+        """Begin with nothing asked; `endpoints` stand in the pipeline's order.
+
+        `in_inbox` are answers that an earlier process paid.
+        """
+        self.failures: dict[str, Counter[str]] = {}
+        self._endpoints = endpoints
+        self._feeds = feeds
+        self._stores = stores
+        self._queue = queue
+        self._to_be_listed: set[str] = set()
+        self._in_inbox = in_inbox
+        self._to_open: list[tuple[int, int, str]] = []
+        self._opening = 0
+        self._leased = 0
+        self._ready: deque[FollowUp] = deque()
+        self._delayed: list[tuple[float, int, FollowUp]] = []
+        self._delays = 0
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all that is due has been asked for."""
+        under_way = self._opening or self._leased
+        return not (
+            self._to_be_listed or self._to_open or under_way or self._ready or self._delayed
+        )
+
+    def expect(self, test_ids: Iterable[str]) -> None:
+        """Take in tests that this run is going to look at."""
+        self._to_be_listed.update(test_ids if self._endpoints else ())
+
+    def known(self, newest_us_by_test: Mapping[str, int | None]) -> None:
+        """Take in tests whose listing is known, and when their newest due session ended."""
+        for test_id, newest_us in newest_us_by_test.items():
+            if test_id not in self._to_be_listed:
+                self._note(test_id, newest_us)
+
+    def listed(self, test_id: str, newest_us: int | None) -> None:
+        """Take in that a test's look has ended, and when its newest due session ended."""
+        if test_id in self._to_be_listed:
+            self._to_be_listed.discard(test_id)
+            self._note(test_id, newest_us)
+
+    def not_listed(self, test_id: str) -> None:
+        """Take in that a test could not be looked at: nothing more is asked of it."""
+        self._to_be_listed.discard(test_id)
+
+    def _note(self, test_id: str, newest_us: int | None) -> None:
+        for rank, endpoint in enumerate(self._endpoints):
+            is_due = newest_us is not None or endpoint.scope is Scope.TEST
+            if is_due and self._feeds.has(test_id, endpoint.name):
+                heapq.heappush(self._to_open, (rank, -(newest_us or 0), test_id))
+
+    def next(self, now: float, now_us: int) -> "FollowUpErrand | None":
+        """Lease what to ask for next."""
+        del now_us
+        if self._delayed and self._delayed[0][0] <= now:
+            follow_up = heapq.heappop(self._delayed)[2]
+        elif self._ready:
+            follow_up = self._ready.popleft()
+        else:
+            return None
+        self._leased += 1
+        return FollowUpErrand(self, follow_up)
+
+    def to_open(self, now_us: int) -> Awaitable[None] | None:
+        """Look up what is due of the next test."""
+        if self._ready or not self._to_open:
+            return None
+        rank, _, test_id = heapq.heappop(self._to_open)
+        self._opening += 1
+        return self._open(self._endpoints[rank], test_id, now_us)
+
+    async def _open(self, endpoint: Endpoint[Any], test_id: str, now_us: int) -> None:
+        record = await self._stores.records.look_up(test_id)
+        due: Iterable[str | None] = ()
+        if endpoint.scope is Scope.SESSION:
+            due = sessions_due(record, endpoint.name, self._feeds.fed[endpoint.name], now_us)
+        elif is_test_due(record, endpoint.name, now_us):
+            due = (None,)
+        self._ready.extend(
+            FollowUp(endpoint, test_id, session_id)
+            for session_id in due
+            if (endpoint.name, test_id, session_id, None) not in self._in_inbox
+        )
+        self._opening -= 1
+
+    def seconds_to_next(self, now: float, now_us: int) -> float | None:
+        """Return the wait for the next that was delayed."""
+        del now_us
+        return max(0.0, self._delayed[0][0] - now) if self._delayed else None
+
+    async def hand_on(self, fetched: Fetched[Any]) -> None:
+        """Pass an answer to the inbox."""
+        await self._queue.put(fetched)
+        self._leased -= 1
+
+    async def hand_on_absence(self, follow_up: FollowUp) -> None:
+        """Pass on that the API has nothing (404): an answer too, that was paid for."""
+        now_us = self._stores.now_us()
+        endpoint = follow_up.endpoint.name
+        answer = Answer(endpoint, follow_up.test_id, follow_up.session_id, None, 404, now_us, b"")
+        await self.hand_on(Fetched(answer, None))
+
+    def delay(self, follow_up: FollowUp, not_before: float) -> None:
+        """Ask for it again, not before this time."""
+        self._delays += 1
+        heapq.heappush(self._delayed, (not_before, self._delays, follow_up))
+        self._leased -= 1
+
+    def give_back(self, follow_up: FollowUp) -> None:
+        """Let it be leased again."""
+        self._ready.appendleft(follow_up)
+        self._leased -= 1
+
+    def fail(self, follow_up: FollowUp, why: str) -> None:
+        """Leave it to the next run."""
+        what = f"{follow_up.endpoint.name.replace('_', ' ')}: {why}"
+        self.failures.setdefault(follow_up.test_id, Counter())[what] += 1
+        self._leased -= 1
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUpErrand:
+    """One test or session to ask for."""
+
+    source: FollowUps
+    follow_up: FollowUp
+
+    @property
+    def request(self) -> Request[Any]:
+        """The request."""
+        follow_up = self.follow_up
+        return Request(
+            follow_up.endpoint,
+            test_id=follow_up.test_id,
+            session_id=follow_up.session_id,
+            attempt=follow_up.attempt,
+        )
+
+    async def answered(self, fetched: Fetched[Any]) -> None:
+        """Pass the answer to the inbox."""
+        await self.source.hand_on(fetched)
+
+    async def failed(self, error: TestFailed) -> None:
+        """Note what is not there as a fact; leave all else to the next run."""
+        if isinstance(error, NotFound):
+            await self.source.hand_on_absence(self.follow_up)
+        else:
+            self.source.fail(self.follow_up, error.what)
+
+    async def gave_up(self, later: TryLater) -> None:
+        """Keep a body that nobody can read, for the rejects; leave all else to the next run."""
+        if later.answer is not None:
+            await self.source.hand_on(Fetched(later.answer, None))
+        else:
+            self.source.fail(self.follow_up, later.reason)
+
+    def first_failed_at(self, now: float) -> float:
+        """Return when it first failed."""
+        return now if self.follow_up.first_failed_at is None else self.follow_up.first_failed_at
+
+    async def delay(self, now: float, seconds: float, reason: str) -> None:
+        """Ask for it again after a while; a later process asks at once."""
+        del reason
+        first = self.first_failed_at(now)
+        again = replace(self.follow_up, attempt=self.follow_up.attempt + 1, first_failed_at=first)
+        self.source.delay(again, now + seconds)
+
+    def give_back(self) -> None:
+        """Let it be leased again."""
+        self.source.give_back(self.follow_up)

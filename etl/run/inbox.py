@@ -1,0 +1,63 @@
+"""Passes on what an earlier process paid for and did not land: the inbox, frame by frame."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from anyio.streams.memory import MemoryObjectSendStream
+
+from etl.client.values import Answer, Fetched, UnreadableBodyError
+from etl.lake.landing import Kept
+from etl.paging.values import PageView
+from etl.run.queue import ByteBudget, size_of
+from etl.run.stores import Stores
+from etl.tables.personal import PersonalData
+from etl.tables.registry import endpoints
+from etl.tables.sessions import SessionsPage
+
+Key = tuple[str, str | None, str | None, str | None]
+"""An answer by endpoint, test, session and object."""
+
+
+@dataclass(slots=True)
+class Left:
+    """What lay in the inbox at the start: pages of listings by test and spelling, and the rest.
+
+    `others` holds what was read in each answer, where a later request depends on it.
+    """
+
+    personal: PersonalData
+    pages: dict[str, dict[str, PageView]] = field(default_factory=dict)
+    others: dict[Key, Any] = field(default_factory=dict)
+
+    def note(self, fetched: Fetched[Any]) -> None:
+        """Take in an answer."""
+        answer, content = fetched.answer, fetched.content
+        if isinstance(content, SessionsPage):
+            pages = self.pages.setdefault(answer.test_id or "", {})
+            pages[answer.object_id or ""] = self.personal.view(answer, content)
+        else:
+            key = (answer.endpoint, answer.test_id, answer.session_id, answer.object_id)
+            self.others[key] = content if answer.session_id is None else None
+
+
+async def pass_on(
+    put_kept: MemoryObjectSendStream[Kept], stores: Stores, budget: ByteBudget
+) -> Left:
+    """Hand every frame of the inbox to the landing, and return what it was."""
+    left, ledger = Left(stores.personal), stores.ledger
+    async with put_kept:
+        for number in await ledger.call(ledger.ledger.frames):
+            answers = await ledger.call(ledger.ledger.frame, number)
+            items = [Fetched(answer, _content(answer)) for answer in answers]
+            await budget.take(sum(size_of(item) for item in items))
+            await put_kept.send(Kept(number, items))
+            for item in items:
+                left.note(item)
+    return left
+
+
+def _content(answer: Answer) -> Any:  # noqa: ANN401 - whatever its endpoint reads
+    try:
+        return endpoints()[answer.endpoint].decode(answer.body)
+    except (KeyError, UnreadableBodyError):
+        return None

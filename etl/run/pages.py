@@ -1,0 +1,161 @@
+"""The pages of listings as errands: asked one by one, believed by their echo, handed on."""
+
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from etl.client.values import Fetched, Request, TryKind, TryLater
+from etl.errors import BadRequest, TestFailed
+from etl.ledger.store import Looked, Work
+from etl.paging.dialect import after_bad_request, wrong_echo
+from etl.paging.sweep import Sweep
+from etl.paging.values import PageView
+from etl.run.looks import Job, Looks
+from etl.run.queue import Queue
+from etl.run.stores import Stores
+from etl.tables.sessions import SESSION_RESULTS, SessionsPage
+
+
+class Pages:
+    """The looks at listings, as a source of errands."""
+
+    def __init__(
+        self,
+        looks: Looks,
+        stores: Stores,
+        queue: Queue,
+        left_in_inbox: Mapping[str, Mapping[str, PageView]],
+    ) -> None:
+        """Begin with nothing asked; `left_in_inbox` are pages that an earlier process paid."""
+        self.looks = looks
+        self.stores = stores
+        self._queue = queue
+        self._left_in_inbox = left_in_inbox
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every test has been looked at."""
+        return self.looks.is_done
+
+    def next(self, now: float, now_us: int) -> "PageErrand | None":
+        """Lease the page to ask next."""
+        job = self.looks.next_job(now, now_us)
+        return None if job is None else PageErrand(self, job)
+
+    def to_open(self, now_us: int) -> Awaitable[None] | None:
+        """Begin the look at the next test."""
+        work = self.looks.to_open(now_us)
+        return None if work is None else self._open(work)
+
+    def seconds_to_next(self, now: float, now_us: int) -> float | None:
+        """Return the wait for the next delayed page or test."""
+        next_try_at = self.looks.next_try_at(now)
+        next_open_at_us = self.looks.next_open_at_us(now_us)
+        waits = [] if next_try_at is None else [next_try_at - now]
+        if next_open_at_us is not None:
+            waits.append((next_open_at_us - now_us) / 1e6)
+        return min(waits, default=None)
+
+    async def _open(self, work: Work) -> None:
+        record = await self.stores.records.look_up(work.test_id)
+        in_hand = dict(self._left_in_inbox.get(work.test_id, {}))
+        if not record.listing.whole:  # a look goes on; else they are the last one's
+            in_hand = {**record.in_hand, **in_hand}
+        sweep = self.looks.open(work, record.listing, self.stores.now_us(), in_hand)
+        if in_hand:
+            await self.tell(work.test_id, sweep)
+
+    async def hand_on(self, fetched: Fetched[Any]) -> None:
+        """Pass an answer to the inbox, before anyone reads it."""
+        await self._queue.put(fetched)
+
+    async def tell(self, test_id: str, sweep: Sweep) -> None:
+        """Pass on what is known of a test now; a verdict ends its look."""
+        if sweep.verdict is not None:
+            self.looks.close(test_id)
+        now_us = self.stores.now_us()
+        await self._queue.put(Looked(test_id, sweep.listing, sweep.verdict, now_us))
+
+    async def fail(self, test_id: str, why: str) -> None:
+        """End a look that cannot be made."""
+        listing = self.looks.close(test_id)
+        if listing is not None:
+            now_us = self.stores.now_us()
+            await self._queue.put(Looked(test_id, listing, None, now_us, failed=why))
+
+
+@dataclass(frozen=True, slots=True)
+class PageErrand:
+    """One page to ask."""
+
+    pages: Pages
+    job: Job
+
+    @property
+    def request(self) -> Request[SessionsPage]:
+        """The request for the page."""
+        return Request(
+            SESSION_RESULTS,
+            test_id=self.job.test_id,
+            object_id=self.job.ask.spelled(),
+            query=(("testId", self.job.test_id), *self.job.ask.query()),
+            attempt=self.job.attempt,
+        )
+
+    async def answered(self, fetched: Fetched[SessionsPage]) -> None:
+        """Pass the page to the inbox first, then let paging read it."""
+        view = self._believed(fetched)
+        await self.pages.hand_on(fetched)
+        sweep = self.pages.looks.answered(self.job, view)
+        if sweep is not None:
+            await self.pages.tell(self.job.test_id, sweep)
+
+    def _believed(self, fetched: Fetched[SessionsPage]) -> PageView:
+        """Return the page as paging sees it; raises TryLater if it is not the one asked."""
+        page = fetched.content
+        if page.test_id is not None and page.test_id.lower() != self.job.test_id:
+            raise TryLater("the answer is about another test", kind=TryKind.UNREADABLE)
+        view = self.pages.stores.personal.view(fetched.answer, page)
+        wrong = wrong_echo(self.pages.looks.dialect, self.job.ask, view)
+        if wrong is not None:
+            raise TryLater(wrong, kind=TryKind.UNREADABLE)
+        return view
+
+    async def failed(self, error: TestFailed) -> None:
+        """End the look, unless a 400 may mean that the spelling is not understood."""
+        other = None
+        if isinstance(error, BadRequest):
+            other = after_bad_request(self.pages.looks.dialect)
+        if other is None or self.job.ask.style is other.style:
+            await self.pages.fail(self.job.test_id, str(error))
+            return
+        self.pages.looks.dialect = other
+        self.give_back()
+
+    async def gave_up(self, later: TryLater) -> None:
+        """End the look; a body that nobody can read is kept."""
+        if later.answer is not None:
+            await self.pages.hand_on(Fetched(later.answer, None))
+        error = TestFailed(
+            f"The page {self.job.ask.spelled()} was asked {self.job.attempt + 1} times: "
+            f"{later.reason}.",
+            where=f"test {self.job.test_id}",
+            advice="The next run asks again. If it stays so, tell the vendor's support.",
+        )
+        await self.pages.fail(self.job.test_id, str(error))
+
+    def first_failed_at(self, now: float) -> float:
+        """Return when the page first failed."""
+        return self.pages.looks.first_failed_at(self.job, now)
+
+    async def delay(self, now: float, seconds: float, reason: str) -> None:
+        """Ask the page again after a while; the ledger remembers when, and why."""
+        self.pages.looks.retry(self.job, now, seconds)
+        stores = self.pages.stores
+        not_before_us = stores.now_us() + int(seconds * 1e6)
+        work = Work(self.job.test_id, self.job.attempt + 1, not_before_us)
+        await stores.ledger.call(stores.ledger.ledger.postpone, SESSION_RESULTS.name, work, reason)
+
+    def give_back(self) -> None:
+        """Let the page be leased again."""
+        self.pages.looks.give_back(self.job)
