@@ -1,7 +1,7 @@
 """A token's windows are exact: when it is renewed, when it is waited for, what a refusal means."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from random import Random
 from typing import Any
 
@@ -11,9 +11,15 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
-from etl.auth.manager import MOST_TOKENS, PATIENCE_SECONDS, Refusals, TokenManager
+from etl.auth.manager import (
+    MOST_TOKENS,
+    PATIENCE_SECONDS,
+    Refusals,
+    TokenManager,
+    open_tokens,
+)
 from etl.auth.token import Token
-from etl.errors import CredentialsRefused, EtlError
+from etl.errors import CredentialsRefused, EtlError, Unreachable
 from tests.scripted import served
 from tests.test_auth import Endpoint, connection_to, manager_of, value
 from tests.test_rules import Extreme
@@ -188,6 +194,38 @@ async def test_a_try_that_failed_is_repeated_when_the_endpoint_asks_for_it():
     async with manager_of(endpoint.answer, clock) as tokens:
         assert value(await tokens.token()) == "t2"
     assert 7.0 <= clock.skipped_seconds <= 8.0
+
+
+async def waits_of(clock: SetClock, *answers: web.Response) -> tuple[list[float], int]:
+    """Return the waits between tries, at their longest, and how often the endpoint was asked."""
+    endpoint, waits = Endpoint(), list[float]()
+    endpoint.told = list(answers)
+    passes = clock.sleep
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        await passes(seconds)
+
+    clock.sleep = sleep  # type: ignore[method-assign]
+    async with (
+        served(endpoint.answer) as url,
+        aiohttp.ClientSession() as session,
+        open_tokens(connection_to(url), session, clock, Extreme(1.0)) as tokens,
+    ):
+        with suppress(Unreachable):
+            await tokens.token()
+    return waits, endpoint.asked
+
+
+async def test_each_try_in_a_row_may_wait_twice_as_long():
+    waits, asked = await waits_of(SetClock(), *(web.Response(status=500) for _ in range(4)))
+    assert (waits, asked) == ([1.0, 2.0, 4.0, 8.0], 5)
+
+
+async def test_the_budget_of_tries_ends_with_the_fifteenth_minute():
+    asks_for_59 = (web.Response(status=503, headers={"Retry-After": "59"}) for _ in range(99))
+    waits, asked = await waits_of(SetClock(), *asks_for_59)
+    assert (waits, asked) == ([60.0] * 15, 16)
 
 
 async def test_a_token_lives_from_the_moment_when_it_was_asked_for():
