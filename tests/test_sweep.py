@@ -197,7 +197,25 @@ def test_a_proof_counts_rows_that_arrived_between_the_head_and_it():
     assert sweep.listing.proved_at_us[998] < server.now_us
 
 
-@pytest.mark.parametrize("spoil", ["another row", "no row", "from beyond", "no total"])
+def test_a_listing_of_other_rows_at_every_page_is_left_to_the_next_run_after_three_passes():
+    server = Model(list(range(1_200)))
+
+    def change(model: Model) -> None:
+        model.ids = [len(model.asked) * 10_000 + row for row in range(1_200)]
+
+    server.before_answer = change
+    sweep = look(server)
+    assert sweep.verdict == Verdict(Outcome.UNSTEADY, 500, 1_200)
+    assert [ask.start for ask in server.asked] == [0, 499] * 3
+    assert (sweep.fresh, sweep.fresh_at_us) == ((), ())
+    assert (len(sweep.listing.ids), sweep.listing.whole) == (500, False)
+    server.before_answer = lambda _: None
+    again = look(server, sweep.listing)
+    assert again.verdict is not None and again.verdict.verified
+    assert again.listing.ids == tuple(server.ids)
+
+
+@pytest.mark.parametrize("spoil", ["another row", "no row", "from beyond", "no total", "the head"])
 def test_a_proof_that_fails_reads_everything_again(spoil):
     server = Model(list(range(1_200)))
     listing = look(server).listing
@@ -211,6 +229,7 @@ def test_a_proof_that_fails_reads_everything_again(spoil):
         "no row": replace(view, ids=()),
         "from beyond": replace(view, total=1_200 + 900),
         "no total": replace(view, total=None),
+        "the head": page_at(server, 0)[1],
     }[spoil]
     sweep = sweeps.read(sweep, settled(), ask, spoiled)
     assert (sweep.verdict, sweep.passes) == (None, 2)
