@@ -15,7 +15,7 @@ SETTLED = Dialect(Style.OFFSET, 500, first_page=1, settled=True)
 
 
 def looks_of(*work: Work, dialect: Dialect = SETTLED) -> Looks:
-    return Looks(work, dialect, audit="rolling", most_tests=8, most_pages=8)
+    return Looks(work, dialect, first_dialect=dialect, audit="rolling", most_tests=8, most_pages=8)
 
 
 def test_a_page_that_is_asked_again_keeps_nobody_awake_while_it_is_under_way():

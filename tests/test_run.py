@@ -354,3 +354,15 @@ async def test_reports_of_runs_that_end_together_leave_one_that_is_whole(tmp_pat
     kept = await to_thread.run_sync((tmp_path / "last_run.json").read_bytes)
     assert msgspec.json.decode(kept, type=RunReport).run_id.startswith("run-")
     assert await to_thread.run_sync(os.listdir, tmp_path) == ["last_run.json"]
+
+
+@pytest.mark.parametrize("size", [1_200, 60])
+async def test_an_echo_that_lies_on_the_very_first_page_is_found_out_and_unlearned(
+    opened: Opened, size: int
+):
+    async with opened(size, 40) as project:
+        project.sandbox.add_fault(Fault(FaultKind.ECHO, value={"offset": 500}))
+        await project.export()
+        report = await project.export()
+        assert report.status is Status.COMPLETE, report.pipelines[0].failed
+        await project.exact()

@@ -102,6 +102,8 @@ class TryKind(StrEnum):
     THROTTLED = "throttled"
     SERVER_ERROR = "server_error"
     UNREADABLE = "unreadable"
+    NOT_ASKED = "not_asked"
+    """An answer that can be read, but is to another question."""
 
 
 class TryLater(Exception):

@@ -189,9 +189,9 @@ class CatalogueErrand:
         """Return when it first failed."""
         return now if self.page.first_failed_at is None else self.page.first_failed_at
 
-    async def delay(self, now: float, seconds: float, reason: str) -> None:
+    async def delay(self, now: float, seconds: float, later: TryLater) -> None:
         """Ask for it again after a while."""
-        del reason
+        del later
         first = self.first_failed_at(now)
         again = replace(self.page, attempt=self.page.attempt + 1, first_failed_at=first)
         self.catalogue.delay(again, now + seconds)

@@ -26,7 +26,7 @@ class Errand(Protocol):
     def first_failed_at(self, now: float) -> float:
         """Return when it first failed: now, unless it has before."""
 
-    async def delay(self, now: float, seconds: float, reason: str) -> None:
+    async def delay(self, now: float, seconds: float, later: TryLater) -> None:
         """Let it be leased again after a while."""
 
     def give_back(self) -> None:

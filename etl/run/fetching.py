@@ -142,7 +142,7 @@ class Fetching:
         elif self._is_outage(failed_for):
             self.stop("unreachable", _unreachable(later, failed_for))
         else:
-            await errand.delay(now, delay, later.reason)
+            await errand.delay(now, delay, later)
 
     def _is_outage(self, failed_for: float) -> bool:
         """Say whether nothing has been answered for as long as the patience lasts."""
@@ -161,7 +161,7 @@ class Fetching:
             except (RequestsSpent, Stopped, EtlError):
                 return False  # whoever asks next meets it too
         if answers is None:
-            return later.kind is TryKind.UNREADABLE
+            return later.kind in (TryKind.UNREADABLE, TryKind.NOT_ASKED)
         if answers:
             self._answered_at, self._all_is_well = self._stores.clock.monotonic(), True
         patient_no_more = errand.request.attempt + 1 >= 2 * self._patience.attempts

@@ -207,9 +207,9 @@ class FollowUpErrand:
         """Return when it first failed."""
         return now if self.follow_up.first_failed_at is None else self.follow_up.first_failed_at
 
-    async def delay(self, now: float, seconds: float, reason: str) -> None:
+    async def delay(self, now: float, seconds: float, later: TryLater) -> None:
         """Ask for it again after a while; a later process asks at once."""
-        del reason
+        del later
         first = self.first_failed_at(now)
         again = replace(self.follow_up, attempt=self.follow_up.attempt + 1, first_failed_at=first)
         self.source.delay(again, now + seconds)

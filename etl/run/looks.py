@@ -51,18 +51,28 @@ class Looks:
         work: Iterable[Work],
         dialect: Dialect,
         *,
+        first_dialect: Dialect,
         audit: str,
         most_tests: int,
         most_pages: int,
     ) -> None:
-        """Begin with nothing under way; at most `most_tests` are looked at together."""
+        """Begin with nothing under way; at most `most_tests` are looked at together.
+
+        `dialect` is what is known of the spelling, `first_dialect` what to begin anew with.
+        """
         self.dialect = dialect
+        self._first_dialect = first_dialect
         self._to_come = deque(work)
         self._opening = 0
         self._under_way: dict[str, Look] = {}
         self._audit = audit
         self._most_tests = most_tests
         self._most_pages = most_pages
+        self._unsettled_answers = 0
+
+    def unlearn(self) -> None:
+        """Forget how the API spells pages: the next answers tell."""
+        self.dialect = self._first_dialect
         self._unsettled_answers = 0
 
     def add(self, work: Iterable[Work]) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from etl.client.values import Fetched, Request, TryKind, TryLater
 from etl.errors import BadRequest, TestFailed
@@ -14,6 +14,8 @@ from etl.run.looks import Job, Looks
 from etl.run.queue import Queue
 from etl.run.stores import Stores
 from etl.tables.sessions import SESSION_RESULTS, SessionsPage
+
+_DOUBT_AFTER: Final = 3
 
 
 class Pages:
@@ -114,11 +116,11 @@ class PageErrand:
         """Return the page as paging sees it; raises TryLater if it is not the one asked."""
         page = fetched.content
         if page.test_id is not None and page.test_id.lower() != self.job.test_id:
-            raise TryLater("the answer is about another test", kind=TryKind.UNREADABLE)
+            raise TryLater("the answer is about another test", kind=TryKind.NOT_ASKED)
         view = self.pages.stores.personal.view(fetched.answer, page)
         wrong = wrong_echo(self.pages.looks.dialect, self.job.ask, view)
         if wrong is not None:
-            raise TryLater(wrong, kind=TryKind.UNREADABLE)
+            raise TryLater(wrong, kind=TryKind.NOT_ASKED)
         return view
 
     async def failed(self, error: TestFailed) -> None:
@@ -127,6 +129,8 @@ class PageErrand:
         if isinstance(error, BadRequest):
             other = after_bad_request(self.pages.looks.dialect)
         if other is None or self.job.ask.style is other.style:
+            if isinstance(error, BadRequest) and self.job.ask.number == 0:
+                self.pages.looks.unlearn()  # perhaps pages count from 1
             await self.pages.fail(self.job.test_id, str(error))
             return
         self.pages.looks.dialect = other
@@ -148,13 +152,21 @@ class PageErrand:
         """Return when the page first failed."""
         return self.pages.looks.first_failed_at(self.job, now)
 
-    async def delay(self, now: float, seconds: float, reason: str) -> None:
-        """Ask the page again after a while; the ledger remembers when, and why."""
+    async def delay(self, now: float, seconds: float, later: TryLater) -> None:
+        """Ask the page again after a while; the ledger remembers when, and why.
+
+        Other pages than were asked, again and again, may show that the spelling was learned
+        from an echo that lied: then it is learned anew, lest every later look fail too.
+        """
         self.pages.looks.retry(self.job, now, seconds)
+        if later.kind is TryKind.NOT_ASKED and self.job.attempt % _DOUBT_AFTER == _DOUBT_AFTER - 1:
+            self.pages.looks.unlearn()
         stores = self.pages.stores
         not_before_us = stores.now_us() + int(seconds * 1e6)
         work = Work(self.job.test_id, self.job.attempt + 1, not_before_us)
-        await stores.ledger.call(stores.ledger.ledger.postpone, SESSION_RESULTS.name, work, reason)
+        await stores.ledger.call(
+            stores.ledger.ledger.postpone, SESSION_RESULTS.name, work, later.reason
+        )
 
     def give_back(self) -> None:
         """Let the page be leased again."""

@@ -118,6 +118,7 @@ class PipelineRun:
             looks = Looks(
                 (),
                 _dialect(self._order.pipeline, learned),
+                first_dialect=first_dialect(self._order.pipeline.pagination),
                 audit=self._order.audit,
                 most_tests=1 if self._order.one_by_one else self._order.connection.concurrency,
                 most_pages=self._order.connection.concurrency,
@@ -133,7 +134,7 @@ class PipelineRun:
             self.outcome.tally = landing.tally
             self._progress.begin_pipeline(self._order.name, 0, landing.tally, self._client)
             await self._stages(looks, landing, stores)
-            if looks.dialect.settled and _packed(looks.dialect) != learned:
+            if _packed(looks.dialect) != learned:
                 await ledger.call(
                     ledger.ledger.keep_note, self._dialect_note, _packed(looks.dialect)
                 )
@@ -143,9 +144,7 @@ class PipelineRun:
         notes = {**self._personal.notes(), _SESSION_TABLES: self._session_tables}
         if self._feeds.product_of:
             notes[_PRODUCTS] = _packed_products(self._feeds)
-        if looks.dialect.settled:
-            notes[self._dialect_note] = _packed(looks.dialect)
-        return notes
+        return notes | {self._dialect_note: _packed(looks.dialect)}
 
     async def _stages(self, looks: Looks, landing: Landing, stores: Stores) -> None:
         """Run fetch, keep and land side by side until all that was fetched has landed."""
@@ -314,7 +313,8 @@ class PipelineRun:
 
 
 def _packed(dialect: Dialect) -> str:
-    return msgspec.json.encode(dialect).decode()
+    """Return what has been learned as text; nothing while no answer has confirmed it."""
+    return msgspec.json.encode(dialect).decode() if dialect.settled else ""
 
 
 def _packed_products(feeds: Feeds) -> str:
@@ -323,6 +323,6 @@ def _packed_products(feeds: Feeds) -> str:
 
 def _dialect(pipeline: Pipeline, learned: str | None) -> Dialect:
     """Return how to spell pages: as learned before, where the pipeline still allows it."""
-    if learned is None:
+    if not learned:
         return first_dialect(pipeline.pagination)
     return known_dialect(msgspec.json.decode(learned, type=Dialect), pipeline.pagination)
