@@ -90,6 +90,7 @@ class _Journey:
     def __init__(self, world: World) -> None:
         self.kills = 0
         self._rounds = [(0, 0)]
+        self._round_began = 1
         self._world = world
         self._plan = world.plan
         self._history = History()
@@ -126,12 +127,17 @@ class _Journey:
         return lived
 
     def _add_to_round(self, lived: Lived) -> None:
-        """Add up requests and stops of the runs that share a round of looks."""
+        """Add up requests and stops of the runs that share a round of looks.
+
+        A round has ended once every test is verified, also where death came right after.
+        """
         requests, stops = self._rounds[-1]
-        ended = lived.report is not None and lived.report.status is Status.COMPLETE
+        verified_in = self._checker.verified_in
+        ended = all(verified_in.get(test, 0) >= self._round_began for test in self._world.tests)
         self._rounds[-1] = (requests + lived.requests, stops + (not ended))
         if ended:
             self._rounds.append((0, 0))
+            self._round_began = self._world.lives + 1
 
     def _asks_are_bounded(self, lived: Lived) -> None:
         """However the server behaves, a run ends and asks no page for ever."""
