@@ -19,7 +19,7 @@ from rich.console import Console
 from etl.config.load import load
 from etl.config.models import Config
 from etl.pacing.clock import Clock, SystemClock
-from etl.plan import Asked, orders
+from etl.plan.orders import Asked, orders
 from etl.report.progress import Progress
 from etl.report.summary import print_summary
 from etl.report.values import RunReport, exit_code_of

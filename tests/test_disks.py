@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from etl.lake.commits import read_names
 from etl.lake.local import LocalLake
 from etl.lake.names import partition_folder, partition_value
-from etl.plan import Asked
+from etl.plan.orders import Asked
 from etl.sandbox.server import SandboxOptions
 from tests.exporting import open_project
 from tests.faults.disks import (

@@ -12,11 +12,12 @@ from etl.client.values import Answer
 from etl.errors import AlreadyRunning, StateError
 from etl.ledger import locks, store
 from etl.ledger.damage import DamagedError, set_aside, state_error
+from etl.ledger.due import ROUND_LIFE_US
 from etl.ledger.frames import identity
-from etl.ledger.reading import read_listings, read_status
+from etl.ledger.reading import open_state, read_status
 from etl.ledger.records import Record, pack, pack_proofs, unpack, with_proofs
 from etl.ledger.schema import VERSION
-from etl.ledger.store import ROUND_LIFE_US, Landed, Ledger, Looked, Work, ended, open_ledger
+from etl.ledger.store import Landed, Ledger, Looked, Work, ended, open_ledger
 from etl.paging.values import Listing, Outcome, PageView, Verdict
 
 NOW_US = 1_700_000_000_000_000
@@ -247,9 +248,10 @@ def test_a_file_of_a_newer_version_is_refused_and_left_alone(tmp_path):
     path = spoil(tmp_path, f"PRAGMA user_version = {VERSION + 1}")
     with pytest.raises(StateError, match="newer version of etl"), open_ledger(tmp_path, "nightly"):
         pass
-    for read in (read_status, read_listings):
-        with pytest.raises(StateError, match="newer version"):
-            read(tmp_path, "nightly")
+    with pytest.raises(StateError, match="newer version"):
+        read_status(tmp_path, "nightly")
+    with pytest.raises(StateError, match="newer version"), open_state(tmp_path, "nightly"):
+        pass
     assert path.exists() and not kept_aside(tmp_path)
 
 
@@ -292,7 +294,8 @@ def test_a_file_that_cannot_be_opened_is_told_and_not_set_aside(tmp_path):
 
 def test_without_a_ledger_nothing_is_known(tmp_path):
     assert read_status(tmp_path, "nightly").tests == ()
-    assert read_listings(tmp_path, "nightly") == {}
+    with open_state(tmp_path, "nightly") as state:
+        assert (state.notes, state.record("a")) == ({}, Record())
 
 
 @pytest.mark.parametrize(

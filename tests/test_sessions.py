@@ -13,7 +13,7 @@ from anyio import to_thread
 from blockbuster import BlockBuster
 
 from etl.pacing.clock import SystemClock
-from etl.plan import Asked
+from etl.plan.orders import Asked
 from etl.report.values import RunReport, Status
 from etl.run.export import Limits
 from etl.sandbox.faults import Fault, FaultKind

@@ -19,7 +19,7 @@ from etl.errors import TestFailed, Unreachable, UsageError
 from etl.lake.local import LocalLake
 from etl.ledger.store import make_state_dir
 from etl.pacing.clock import SystemClock
-from etl.plan import Asked, orders
+from etl.plan.orders import Asked, orders
 from etl.run.errors import single_error
 from etl.tables.personal import PersonalData, personal_data
 from etl.tables.registry import tables

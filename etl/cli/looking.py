@@ -10,8 +10,10 @@ from etl.cli.output import print_json, print_table, say
 from etl.cli.settings import load_config
 from etl.config.schema import json_schema
 from etl.errors import UsageError
-from etl.ledger.reading import LedgerStatus, read_listings, read_status
-from etl.plan import Asked, forecast, orders
+from etl.ledger.reading import LedgerStatus, open_state, read_status
+from etl.pacing.clock import SystemClock
+from etl.plan.forecast import forecast
+from etl.plan.orders import Asked, orders
 from etl.report.progress import duration
 from etl.tables import rejects
 from etl.tables.registry import tables
@@ -94,10 +96,11 @@ def _iso(moment_us: int | None) -> str | None:
 def plan_command(path: Path, names: Sequence[str], *, as_json: bool) -> None:
     """Show what a run would ask, and how long that takes."""
     config = load_config(path, names, require_credentials=False)
-    found = [
-        forecast(order, read_listings(config.state_dir, order.name))
-        for order in orders(config, names, Asked())
-    ]
+    now_us = int(SystemClock().time() * 1_000_000)
+    found = []
+    for order in orders(config, names, Asked()):
+        with open_state(config.state_dir, order.name) as state:
+            found.append(forecast(order, state, now_us))
     if as_json:
         print_json({"pipelines": [asdict(plan) for plan in found]})
         return
@@ -107,15 +110,13 @@ def plan_command(path: Path, names: Sequence[str], *, as_json: bool) -> None:
             [
                 ("tests", plan.tests),
                 *plan.requests.items(),
+                ("requests", sum(plan.requests.values())),
                 ("duration", duration(plan.duration_seconds)),
                 ("token grants", plan.token_grants),
             ],
         )
-        if plan.unknown_tests:
-            say(
-                f"  {plan.unknown_tests} tests were never looked at and count as one page each: "
-                "only asking tells how many they have."
-            )
+        for note in plan.notes:
+            say(f"  {note}")
 
 
 def schema_command(name: str | None, *, as_json: bool, of_config: bool) -> None:

@@ -13,7 +13,7 @@ from etl.lake.recovery import recover, reset
 from etl.lake.rendering import landing_plan
 from etl.lake.verify import MendedBy, Verification, verify
 from etl.ledger.store import open_ledger
-from etl.plan import Asked, Order, orders
+from etl.plan.orders import Asked, Order, orders
 from etl.report.terminal import on_one_line
 from etl.report.values import exit_code_of
 

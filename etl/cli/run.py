@@ -20,7 +20,7 @@ from etl.cli.output import say
 from etl.cli.settings import load_config
 from etl.config.load import SandboxCredentials
 from etl.pacing.clock import SystemClock
-from etl.plan import Asked, orders
+from etl.plan.orders import Asked, orders
 from etl.report.events import open_events
 from etl.report.progress import Progress, live_display
 from etl.report.summary import print_summary

@@ -8,7 +8,7 @@ from etl.cli.output import say
 from etl.config.load import SandboxCredentials, load
 from etl.config.models import Config
 from etl.config.secrets import known_secrets
-from etl.plan import exportable
+from etl.plan.orders import exportable
 from etl.report.logs import set_up_logs
 
 

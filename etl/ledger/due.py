@@ -5,7 +5,7 @@ that it feeds. So what is due follows from what is listed and what has landed, a
 list of its own that could disagree with them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,6 +35,19 @@ class Feeds:
     def of(self, test_id: str) -> Fed:
         """Return what is asked of a test's sessions."""
         return {name: tables for name, tables in self.fed.items() if self.has(test_id, name)}
+
+
+ROUND_LIFE_US: Final = 12 * 3600 * 1_000_000
+"""A round left open is gone on with for 12 hours; after that a new one begins."""
+
+
+def goes_on(
+    states: Mapping[str, str], began_at_us: int | None, tests: Iterable[str], now_us: int
+) -> bool:
+    """Say whether the round of these states is gone on with, or a new one is to begin."""
+    if began_at_us is None or abs(now_us - began_at_us) > ROUND_LIFE_US:
+        return False
+    return any(states.get(test) == "open" for test in tests)
 
 
 HOUR_US: Final = 3_600_000_000
@@ -84,6 +97,28 @@ def sessions_due(
     for session_id, _ in newest_first:
         if waits.get(session_id, 0) <= now_us and not _is_answered(record, tables, session_id):
             yield session_id
+
+
+def keys_due(
+    record: Record,
+    endpoint: str,
+    tables: Sequence[str],
+    now_us: int,
+    listed_again: Collection[int],
+) -> set[int]:
+    """Return the keys of the sessions that this endpoint is to be asked for by now.
+
+    Those listed again may come to be due by it, where a table has been added.
+    """
+    waits = record.not_before_us.get(endpoint, {})
+    waiting = {session_key(session_id) for session_id, at_us in waits.items() if at_us > now_us}
+    due = {session_key(session) for session in sessions_due(record, endpoint, tables, now_us)}
+    due |= {
+        key
+        for key in listed_again
+        if any(key not in record.answered.get(table, ()) for table in tables)
+    }
+    return due - waiting
 
 
 def is_test_due(record: Record, endpoint: str, now_us: int) -> bool:

@@ -55,6 +55,14 @@ def pack_frame(answers: Sequence[Answer]) -> tuple[bytes, int, bytes]:
     return packed, len(bodies), seal(bodies, beside=packed)
 
 
+def identities_in(heads: bytes) -> list[Identity]:
+    """Return what tells a frame's answers apart, without reading their bodies."""
+    return [
+        (head.endpoint, head.test_id, head.session_id, head.object_id, head.fetched_at_us)
+        for head in _decode(heads)
+    ]
+
+
 def unpack_frame(heads: bytes, length: int, sealed: bytes) -> list[Answer]:
     """Return the answers of a frame, in the order in which they were kept.
 

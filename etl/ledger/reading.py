@@ -2,23 +2,25 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from etl.errors import StateError
 from etl.ledger.blobs import unseal
 from etl.ledger.damage import DamagedError
-from etl.ledger.records import unpack
+from etl.ledger.frames import Identity, identities_in
+from etl.ledger.records import Record, unpack
 from etl.ledger.schema import VERSION
-from etl.paging.values import Listing
 
 
 @dataclass(frozen=True, slots=True)
 class TestStatus:
     """What is known of a test: rows landed, its total, and when it was last proved.
 
+    `sessions_due` are those of its listing that something is still to be asked for.
     `oldest_proof_us` is when the row proved longest ago was proved.
     """
 
@@ -26,6 +28,8 @@ class TestStatus:
 
     test_id: str
     rows: int
+    rows_by_table: Mapping[str, int]
+    sessions_due: int
     total: int | None
     outcome: str | None
     looked_at_us: int | None
@@ -104,27 +108,58 @@ def read_status(state_dir: Path, pipeline: str, *, most_runs: int = 5) -> Ledger
         )
 
 
-def read_listings(state_dir: Path, pipeline: str) -> dict[str, Listing]:
-    """Return what the ledger knows of each test's listing. Raises StateError."""
+@dataclass(frozen=True, slots=True)
+class LedgerState:
+    """What a ledger knows of what the next run is to ask; `record` reads that of a test.
+
+    `states` are those of the round's tests, `in_inbox` answers that wait to be landed.
+    """
+
+    record: Callable[[str], Record]
+    notes: Mapping[str, str] = field(default_factory=dict)
+    states: Mapping[str, str] = field(default_factory=dict)
+    in_inbox: Collection[Identity] = ()
+
+    @property
+    def round_began_at_us(self) -> int | None:
+        """When the round began that may be gone on with."""
+        return int(self.notes["round"]) if "round" in self.notes else None
+
+
+@contextmanager
+def open_state(state_dir: Path, pipeline: str) -> Iterator[LedgerState]:
+    """Open what the ledger knows; empty where there is none yet. Raises StateError."""
     with _reading(state_dir, pipeline) as database:
         if database is None:
-            return {}
-        rows = database.execute("SELECT test_id, length, record FROM records")
-        return {test_id: _listing(length, record) for test_id, length, record in rows}
+            yield LedgerState(lambda _: Record())
+            return
+        frames = database.execute("SELECT heads FROM inbox")
+        yield LedgerState(
+            record=partial(_record, database),
+            notes=dict(database.execute("SELECT name, value FROM meta")),
+            states=dict(database.execute("SELECT test_id, state FROM work")),
+            in_inbox=[answer for (heads,) in frames for answer in identities_in(heads)],
+        )
 
 
-def _listing(length: int, record: bytes) -> Listing:
-    return unpack(unseal(length, record)).listing
+def _record(database: sqlite3.Connection, test_id: str) -> Record:
+    row = database.execute(
+        "SELECT length, record FROM records WHERE test_id = ?", (test_id,)
+    ).fetchone()
+    return Record() if row is None else unpack(unseal(*row))
 
 
 def _test_status(
     row: tuple[str, int, str | None, int | None, int | None, int, bytes],
 ) -> TestStatus:
-    test_id, rows, outcome, looked_at_us, verified_at_us, length, record = row
-    listing = _listing(length, record)
+    test_id, rows, outcome, looked_at_us, verified_at_us, length, packed = row
+    record = unpack(unseal(length, packed))
+    listing = record.listing
     return TestStatus(
         test_id=test_id,
         rows=rows,
+        rows_by_table=record.rows(),
+        sessions_due=len(record.due),
         total=listing.total,
         outcome=outcome,
         looked_at_us=looked_at_us,

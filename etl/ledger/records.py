@@ -16,6 +16,7 @@ import xxhash
 from etl.paging.values import Listing, Outcome, PageView
 
 _VERSION: Final = 1
+_LISTED: Final = "sessions"
 
 
 def session_key(session_id: str) -> int:
@@ -83,6 +84,18 @@ class Record:
     def is_unread(self) -> bool:
         """Whether no page of the listing is known: never read, or forgotten."""
         return self.listing == Listing() and not self.in_hand
+
+    def rows(self) -> dict[str, int]:
+        """Return how many rows have landed, by table."""
+        rows = {table: len(landed) for table, landed in self.covered.items()}
+        return rows | {table: sum(made.values()) for table, made in self.answered.items()}
+
+    def sessions_known(self) -> set[int]:
+        """Return the keys of all sessions that are listed, or were before that was forgotten."""
+        if self.listing.ids:
+            return set(self.listing.ids)
+        landed = (*self.answered.values(), self.covered.get(_LISTED, {}))
+        return {key for sessions in landed for key in sessions} - self.removed
 
     def forget_absences(self) -> None:
         """Forget what the API had nothing for, and when it is asked again: it is asked afresh."""
@@ -159,10 +172,8 @@ def pack(record: Record) -> PackedRecord:
             changed_at_us=record.changed_at_us,
         )
     )
-    rows = {table: len(landed) for table, landed in record.covered.items()}
-    rows |= {table: sum(made.values()) for table, made in record.answered.items()}
     newest_us = max((session.ended_at_us for session in record.due.values()), default=None)
-    return PackedRecord(packed, listing.read_at_us, rows, newest_us)
+    return PackedRecord(packed, listing.read_at_us, record.rows(), newest_us)
 
 
 def unpack(packed: bytes) -> Record:

@@ -16,16 +16,13 @@ from etl.client.values import Answer
 from etl.errors import StateError, disk_advice, disk_reason
 from etl.ledger.blobs import HASH_BYTES, check, seal, unseal
 from etl.ledger.damage import DamagedError, is_damage, set_aside, state_error
+from etl.ledger.due import goes_on
 from etl.ledger.frames import Identity, identity, pack_frame, unpack_frame
 from etl.ledger.locks import held
 from etl.ledger.records import PackedRecord, Record, pack, pack_proofs, unpack
 from etl.ledger.schema import MIGRATIONS, VERSION
 from etl.pacing.rules import LONGEST_RETRY_SECONDS
 from etl.paging.values import Listing, Verdict
-
-ROUND_LIFE_US: Final = 12 * 3600 * 1_000_000
-"""A round left open is gone on with for 12 hours; after that a new one begins."""
-
 
 _LONGEST_DELAY_US: Final = int((LONGEST_RETRY_SECONDS + 1) * 1_000_000)
 
@@ -445,13 +442,8 @@ class Ledger:
                 database.execute("SELECT test_id, state FROM work WHERE endpoint = ?", (endpoint,))
             )
             began = database.execute("SELECT value FROM meta WHERE name = 'round'").fetchone()
-            left_open = any(known.get(test, "done") == "open" for test in wanted)
-            if (
-                afresh
-                or not left_open
-                or began is None
-                or abs(now_us - int(began[0])) > ROUND_LIFE_US
-            ):
+            began_at_us = None if began is None else int(began[0])
+            if afresh or not goes_on(known, began_at_us, wanted, now_us):
                 database.execute("DELETE FROM work WHERE endpoint = ?", (endpoint,))
                 database.execute("INSERT OR REPLACE INTO meta VALUES ('round', ?)", (str(now_us),))
             database.executemany(

@@ -2,5 +2,5 @@
 
 Nothing here does I/O or reads a clock. `values` are the frozen types; `dialect`
 learns how the API spells a page from what its answers echo; `sweep` reads pages
-until they prove a test's listing.
+until they prove a test's listing; `foresight` says which pages that will take.
 """

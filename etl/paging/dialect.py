@@ -8,6 +8,8 @@ know a parameter ignores it and answers its defaults, so the echo is the only ev
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+import msgspec
+
 from etl.config.models import Pagination
 from etl.paging.values import DEFAULT_ROWS, REACH_OFFSET, PageAsk, PageView, Style
 
@@ -50,6 +52,13 @@ def known_dialect(learned: Dialect, pagination: Pagination) -> Dialect:
         return fresh
     rows = min(learned.rows, fresh.rows) if learned.capped else fresh.rows
     return replace(learned, rows=rows, may_change=fresh.may_change)
+
+
+def remembered(note: str | None, pagination: Pagination) -> Dialect:
+    """Return the dialect to start with: as noted earlier, where the pipeline still allows it."""
+    if not note:
+        return first_dialect(pagination)
+    return known_dialect(msgspec.json.decode(note, type=Dialect), pagination)
 
 
 def head_ask(dialect: Dialect) -> PageAsk:

@@ -23,9 +23,13 @@ _MOST_PAGES: Final = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What the workspaces hold, as far as it was asked; `failure` says why not all of it."""
+    """What the workspaces hold, as far as it was asked; `failure` says why not all of it.
+
+    `pages` counts the pages of tests that it took.
+    """
 
     tests: Sequence[ListedTest]
+    pages: int
     failure: TestFailed | None
 
 
@@ -73,6 +77,7 @@ class Catalogue:
         self._ready: deque[Page] = deque()
         self._delayed: list[tuple[float, Page]] = []
         self._leased = 0
+        self._pages = 0
         self._failure: TestFailed | None = None
         self._told = False
         pages = [Page()] if workspaces is None else [Page(each) for each in workspaces]
@@ -102,7 +107,7 @@ class Catalogue:
         if self._told or self._leased or self._ready or self._delayed:
             return None
         self._told = True
-        return self._on_found(Found(tuple(self._found.values()), self._failure))
+        return self._on_found(Found(tuple(self._found.values()), self._pages, self._failure))
 
     def seconds_to_next(self, now: float, now_us: int) -> float | None:
         """Return the wait for the next page that was delayed."""
@@ -125,6 +130,7 @@ class Catalogue:
             for workspace_id in workspace_ids(content):
                 self._want(Page(workspace_id))
             return
+        self._pages += 1
         for test in listed_tests(content):
             self._found[test.test_id] = test
         if self._enough is not None and self._enough <= self._found.keys():

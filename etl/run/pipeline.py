@@ -16,7 +16,6 @@ from anyio import (
 )
 
 from etl.client.http import Client
-from etl.config.models import Pipeline
 from etl.lake.claims import refuse_shared
 from etl.lake.landing import Kept, Landing
 from etl.lake.local import LocalLake
@@ -27,8 +26,18 @@ from etl.ledger.due import Feeds
 from etl.ledger.store import Ledger, Looked, Work, ended, open_ledger
 from etl.ledger.threaded import LedgerThread
 from etl.pacing.clock import Clock
-from etl.paging.dialect import Dialect, first_dialect, known_dialect
-from etl.plan import Order, endpoints_asked, lists, selected
+from etl.paging.dialect import Dialect, first_dialect, remembered
+from etl.plan.catalogue import Catalogued, catalogue_need, selected
+from etl.plan.orders import (
+    CATALOGUE,
+    PRODUCTS,
+    SESSION_TABLES,
+    Order,
+    dialect_note,
+    endpoints_asked,
+    lists,
+    session_tables,
+)
 from etl.report.progress import Progress
 from etl.run.catalogue import Catalogue, Found
 from etl.run.draining import Drain
@@ -42,13 +51,10 @@ from etl.run.looks import Looks
 from etl.run.pages import Pages
 from etl.run.queue import ByteBudget, Item, Queue
 from etl.run.stores import Stores
-from etl.tables.registry import tables
 from etl.tables.sessions import SESSION_RESULTS
 
 _ITEMS_UNDER_WAY: Final = 512
 _FRAMES_UNDER_WAY: Final = 4
-_SESSION_TABLES: Final = "tables asked session by session"
-_PRODUCTS: Final = "product types"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +120,11 @@ class PipelineRun:
         async with self._stores_open() as ledger:
             records = self._records = Records(ledger)
             stores = Stores(self._world.clock, self._world.random, ledger, records, self._personal)
-            learned = await ledger.call(ledger.ledger.note, self._dialect_note)
+            noted = dialect_note(self._order.connection)
+            learned = await ledger.call(ledger.ledger.note, noted)
             looks = Looks(
                 (),
-                _dialect(self._order.pipeline, learned),
+                remembered(learned, self._order.pipeline.pagination),
                 first_dialect=first_dialect(self._order.pipeline.pagination),
                 audit=self._order.audit,
                 most_tests=1 if self._order.one_by_one else self._order.connection.concurrency,
@@ -135,16 +142,14 @@ class PipelineRun:
             self._progress.begin_pipeline(self._order.name, 0, landing.tally, self._client)
             await self._stages(looks, landing, stores)
             if _packed(looks.dialect) != learned:
-                await ledger.call(
-                    ledger.ledger.keep_note, self._dialect_note, _packed(looks.dialect)
-                )
+                await ledger.call(ledger.ledger.keep_note, noted, _packed(looks.dialect))
 
     def _notes(self, looks: Looks) -> dict[str, str]:
         """Return what a fresh machine needs to know beside the records."""
-        notes = {**self._personal.notes(), _SESSION_TABLES: self._session_tables}
+        notes = {**self._personal.notes(), SESSION_TABLES: session_tables(self._feeds)}
         if self._feeds.product_of:
-            notes[_PRODUCTS] = _packed_products(self._feeds)
-        return notes | {self._dialect_note: _packed(looks.dialect)}
+            notes[PRODUCTS] = _packed_products(self._feeds)
+        return notes | {dialect_note(self._order.connection): _packed(looks.dialect)}
 
     async def _stages(self, looks: Looks, landing: Landing, stores: Stores) -> None:
         """Run fetch, keep and land side by side until all that was fetched has landed."""
@@ -201,18 +206,14 @@ class PipelineRun:
         self, looks: Looks, stores: Stores, queue: Queue, left: Left
     ) -> Catalogue | None:
         """Return the catalogue to read first, where tests or their products are not known."""
-        order, wanted = self._order, self._order.filter
-        shown = [name for name in order.tables if tables()[name].endpoint.is_of_account]
-        unknown = set(order.tests) - self._feeds.product_of.keys()
-        limited = any(endpoint.products for endpoint in endpoints_asked(order))
-        if wanted is None and not shown and not (limited and unknown):
+        need = catalogue_need(self._order, self._feeds.product_of)
+        if need is None:
             return None
-        of_all = wanted is None or wanted.workspaces == "all" or "workspaces" in shown
         return Catalogue(
             stores,
             queue,
-            workspaces=None if of_all or wanted is None else wanted.workspaces,
-            enough=None if wanted is not None or shown else unknown,
+            workspaces=need.workspaces,
+            enough=need.enough,
             in_inbox=left.others,
             on_found=lambda found: self._found(found, looks, stores),
         )
@@ -232,7 +233,11 @@ class PipelineRun:
             products = {test: products.get(test, "") for test in tests}
         self._feeds.product_of.update({test: products[test] for test in tests if test in products})
         ledger = stores.ledger
-        await ledger.call(ledger.ledger.keep_note, _PRODUCTS, _packed_products(self._feeds))
+        await ledger.call(ledger.ledger.keep_note, PRODUCTS, _packed_products(self._feeds))
+        if found.failure is None:
+            catalogued = Catalogued(found.pages, tests if order.filter is not None else ())
+            note = msgspec.json.encode(catalogued).decode()
+            await ledger.call(ledger.ledger.keep_note, CATALOGUE, note)
         await self._begin(tests, looks, stores)
 
     def _stop_fetching(self, because: str, found: Found) -> None:
@@ -250,14 +255,6 @@ class PipelineRun:
             self._follow_ups.listed(look.test_id, packed.newest_us)
         if self._fetching is not None:
             self._fetching.wake()
-
-    @property
-    def _dialect_note(self) -> str:
-        return f"dialect of {self._order.connection.api_url}"
-
-    @property
-    def _session_tables(self) -> str:
-        return " ".join(sorted(name for names in self._feeds.fed.values() for name in names))
 
     @asynccontextmanager
     async def _stores_open(self) -> AsyncIterator[LedgerThread]:
@@ -290,16 +287,16 @@ class PipelineRun:
     def _read_products(self, ledger: Ledger) -> None:
         """Recall the product types; a commit that was adopted may have told more of them."""
         self._feeds.product_of.update(
-            msgspec.json.decode(ledger.note(_PRODUCTS) or "{}", type=dict[str, str])
+            msgspec.json.decode(ledger.note(PRODUCTS) or "{}", type=dict[str, str])
         )
 
     def _note_session_tables(self, ledger: Ledger) -> None:
         """Where a table has been added, have the listings read again: its sessions are due."""
-        names, known = self._session_tables, ledger.note(_SESSION_TABLES) or ""
+        names, known = session_tables(self._feeds), ledger.note(SESSION_TABLES) or ""
         if set(names.split()) - set(known.split()):
             ledger.read_all_again()
         if names != known:
-            ledger.keep_note(_SESSION_TABLES, names)
+            ledger.keep_note(SESSION_TABLES, names)
 
     def _work(self, ledger: Ledger, tests: Sequence[str]) -> list[Work]:
         """Return the tests to look at: those of the round, or those that were named."""
@@ -319,10 +316,3 @@ def _packed(dialect: Dialect) -> str:
 
 def _packed_products(feeds: Feeds) -> str:
     return msgspec.json.encode(feeds.product_of, order="deterministic").decode()
-
-
-def _dialect(pipeline: Pipeline, learned: str | None) -> Dialect:
-    """Return how to spell pages: as learned before, where the pipeline still allows it."""
-    if not learned:
-        return first_dialect(pipeline.pagination)
-    return known_dialect(msgspec.json.decode(learned, type=Dialect), pipeline.pagination)

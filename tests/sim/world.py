@@ -24,7 +24,7 @@ from pydantic import SecretStr
 
 from etl.config.models import Config, Connection, Lake, Pipeline
 from etl.pacing.events import Field
-from etl.plan import Asked, orders
+from etl.plan.orders import Asked, orders
 from etl.report.progress import Progress
 from etl.report.values import RunReport
 from etl.run.export import Export, Limits

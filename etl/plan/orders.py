@@ -1,10 +1,7 @@
-"""Decides what a run is to do for a pipeline, and what that will cost in requests."""
+"""Decides what a run is to do for a pipeline: which tests, tables and endpoints."""
 
-import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from math import ceil
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,14 +11,14 @@ from etl.client.values import Endpoint, Scope
 from etl.config.models import Config, Connection, Discovery, Pipeline
 from etl.errors import UsageError
 from etl.ledger.due import Feeds
-from etl.paging.values import REACH_OFFSET, Listing
 from etl.tables.registry import tables
 from etl.tables.sessions import SESSION_RESULTS
-from etl.tables.tests import ListedTest
 from etl.tables.values import AnyTable
 
-TOKEN_LIFE_SECONDS: Final = 3600.0
-"""How long the vendor's tokens live (authorization page); renewed at 80 % of it."""
+PRODUCTS: Final = "product types"
+SESSION_TABLES: Final = "tables asked session by session"
+CATALOGUE: Final = "catalogue"
+"""The names of the ledger's notes of what decides what is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +136,16 @@ def endpoints_asked(order: Order) -> list[Endpoint[Any]]:
     return [one for one in asked if one.scope in scopes and one is not SESSION_RESULTS]
 
 
+def session_tables(feeds: Feeds) -> str:
+    """Return the tables asked session by session, as they are noted."""
+    return " ".join(sorted(name for names in feeds.fed.values() for name in names))
+
+
+def dialect_note(connection: Connection) -> str:
+    """Return the name of the note of how an API's pages are spelled."""
+    return f"dialect of {connection.api_url}"
+
+
 def lists(order: Order) -> bool:
     """Say whether listings are asked: unless only other tables were named, or none needs them."""
     endpoints = {tables()[name].endpoint for name in order.tables}
@@ -164,78 +171,3 @@ def _refuse_foreign(asked: Collection[str], has: Collection[str], what: str, nam
                 f"Pipeline {name!r} has no {what} {value!r}.",
                 advice=f"Add it to the pipelines file, or leave out --{what}.",
             )
-
-
-def selected(wanted: Discovery, tests: Iterable[ListedTest]) -> list[str]:
-    """Return the ids of the tests that a discovery filter means, newest first.
-
-    Classic tests are not among them: the tables of this API do not hold them.
-    """
-    title = re.compile(wanted.title_matches or "")
-    products = {product.upper() for product in wanted.product_types or ()}
-    since_us = _midnight_us(wanted.ordered_since) if wanted.ordered_since is not None else None
-    found = [
-        test
-        for test in tests
-        if test.type == "STUDYV2"
-        and (not products or (test.product_type or "").upper() in products)
-        and (since_us is None or (test.ordered_at_us or 0) >= since_us)
-        and title.search((test.title or "")[:_LONGEST_TITLE])
-    ]
-    found.sort(key=lambda test: -(test.ordered_at_us or 0))
-    return [test.test_id.lower() for test in found]
-
-
-_LONGEST_TITLE: Final = 500
-
-
-def _midnight_us(day: date) -> int:
-    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Forecast:
-    """What a run would ask: requests by kind, and how long that takes at the limit."""
-
-    name: str
-    tests: int
-    requests: Mapping[str, int]
-    duration_seconds: float
-    token_grants: int
-    unknown_tests: int
-
-
-def forecast(order: Order, listings: Mapping[str, Listing]) -> Forecast:
-    """Return what a run would ask, from what the state knows; makes no request.
-
-    A test never looked at counts as one page: nobody knows yet how many it has.
-    """
-    rows = order.pipeline.pagination.rows_per_page
-    heads = proofs = deeper = unknown = 0
-    for test_id in order.tests:
-        listing = listings.get(test_id, Listing())
-        heads += 1
-        if listing.total is None:
-            unknown += 1
-        elif order.audit == "full" or not listing.whole:
-            deeper += pages_of(listing.total, rows) - max(1, pages_of(len(listing.ids), rows)) * (
-                order.audit != "full"
-            )
-        elif order.audit == "rolling" and listing.doubt is None and len(listing.ids) > rows:
-            proofs += 1
-    requests = {"first pages": heads, "deeper pages": max(0, deeper), "proofs": proofs}
-    seconds = seconds_for(sum(requests.values()), order.connection)
-    grants = 1 + int(seconds // (0.8 * TOKEN_LIFE_SECONDS))
-    return Forecast(order.name, len(order.tests), requests, seconds, grants, unknown)
-
-
-def pages_of(total: int, rows: int) -> int:
-    """Return how many pages show `total` rows, each overlapping the one before by a row."""
-    reachable = min(total, REACH_OFFSET + rows)
-    return 1 if reachable <= rows else 1 + ceil((reachable - rows) / (rows - 1))
-
-
-def seconds_for(requests: int, connection: Connection) -> float:
-    """Return how long so many requests take at the connection's limit."""
-    limit = connection.rate_limit
-    return max(0, (requests - 1) // limit.requests) * limit.seconds

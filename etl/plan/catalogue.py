@@ -1,0 +1,75 @@
+"""Decides what is read of the workspaces, and which of their tests a filter means."""
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Final
+
+import msgspec
+
+from etl.config.models import Discovery
+from etl.plan.orders import Order, endpoints_asked
+from etl.tables.registry import tables
+from etl.tables.tests import ListedTest
+
+
+class Catalogued(msgspec.Struct, frozen=True):
+    """What the last reading of the workspaces took, and which tests a filter found in them."""
+
+    pages: int
+    tests: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueNeed:
+    """What is to be read of the catalogue, before all else.
+
+    `workspaces` are those to look into, all if None; once `enough` have been found nothing
+    more is asked.
+    """
+
+    workspaces: tuple[str, ...] | None
+    enough: frozenset[str] | None
+
+
+def catalogue_need(order: Order, products_known: Collection[str]) -> CatalogueNeed | None:
+    """Return what is to be read where tests, or the products of some, are not known; or None."""
+    wanted = order.filter
+    shown = [name for name in order.tables if tables()[name].endpoint.is_of_account]
+    unknown = frozenset(order.tests) - frozenset(products_known)
+    limited = any(endpoint.products for endpoint in endpoints_asked(order))
+    if wanted is None and not shown and not (limited and unknown):
+        return None
+    of_all = wanted is None or wanted.workspaces == "all" or "workspaces" in shown
+    return CatalogueNeed(
+        workspaces=None if of_all or wanted is None else tuple(wanted.workspaces),
+        enough=None if wanted is not None or shown else unknown,
+    )
+
+
+def selected(wanted: Discovery, tests: Iterable[ListedTest]) -> list[str]:
+    """Return the ids of the tests that a discovery filter means, newest first.
+
+    Classic tests are not among them: the tables of this API do not hold them.
+    """
+    title = re.compile(wanted.title_matches or "")
+    products = {product.upper() for product in wanted.product_types or ()}
+    since_us = _midnight_us(wanted.ordered_since) if wanted.ordered_since is not None else None
+    found = [
+        test
+        for test in tests
+        if test.type == "STUDYV2"
+        and (not products or (test.product_type or "").upper() in products)
+        and (since_us is None or (test.ordered_at_us or 0) >= since_us)
+        and title.search((test.title or "")[:_LONGEST_TITLE])
+    ]
+    found.sort(key=lambda test: -(test.ordered_at_us or 0))
+    return [test.test_id.lower() for test in found]
+
+
+_LONGEST_TITLE: Final = 500
+
+
+def _midnight_us(day: date) -> int:
+    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * 1_000_000

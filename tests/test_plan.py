@@ -1,0 +1,190 @@
+"""What `etl plan` foresees is what the next run asks, kind by kind, if nothing changes."""
+
+import json
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from anyio import to_thread
+
+from etl.client.values import Answer
+from etl.ledger.reading import open_state
+from etl.ledger.store import open_ledger
+from etl.plan.forecast import Forecast, forecast
+from etl.plan.orders import Asked, orders
+from etl.run.export import Limits
+from etl.sandbox.server import SandboxOptions, open_sandbox
+from tests.exporting import Project
+from tests.test_sessions import DETAILS, ClockAhead, discovering
+
+PAGES = ("first pages", "deeper pages", "proofs")
+SERVED_AS = {
+    "workspaces": "workspaces",
+    "pages of tests": "tests",
+    "session_details": "details",
+    "transcript": "transcript",
+    "clips": "clips",
+    "qx_scores": "qx",
+}
+
+
+@asynccontextmanager
+async def opened(folder: Path, *sizes: int, tables: str) -> AsyncIterator[Project]:
+    """Open a project whose pages have 30 rows; its tests are the sandbox's own."""
+    options = SandboxOptions(rate_requests=None, tests=len(sizes))
+    async with open_sandbox(options) as sandbox:
+        project = Project(folder, sandbox, sandbox.test_ids)
+        for test, size in zip(project.tests, sizes, strict=True):
+            sandbox.set_product(test, "NON_THINK_OUT_LOUD")
+            sandbox.set_sessions(test, size)
+        await to_thread.run_sync(write, project, tables)
+        yield project
+
+
+def write(project: Project, tables: str) -> None:
+    project.write(f"    tables: [{tables}]\n    pagination: {{rows_per_page: 30}}\n")
+
+
+async def foreseen(project: Project) -> Forecast:
+    """Return the forecast for the project's one pipeline."""
+
+    def look() -> Forecast:
+        (order,) = orders(project.config(), (), Asked())
+        with open_state(project.state, "nightly") as state:
+            return forecast(order, state, int(project.clock.time() * 1_000_000))
+
+    return await to_thread.run_sync(look)
+
+
+def requests_of(project: Project) -> Counter[str]:
+    return Counter(request.endpoint for request in project.sandbox.requests)
+
+
+async def comes_true(project: Project) -> Forecast:
+    """Assert that the next run asks exactly what is foreseen; return the forecast."""
+    plan, before = await foreseen(project), requests_of(project)
+    report = await project.export()
+    made = requests_of(project) - before
+    for kind, served in SERVED_AS.items():
+        assert plan.requests.get(kind, 0) == made[served], (kind, plan, made)
+    assert sum(plan.requests[kind] for kind in PAGES) == made["page"], (plan, made)
+    assert sum(plan.requests.values()) == report.requests.total
+    return plan
+
+
+async def test_before_the_first_run_it_says_what_nobody_can_know(tmp_path: Path):
+    async with opened(tmp_path, 90, 5, tables="sessions, clips") as project:
+        plan = await foreseen(project)
+        assert plan.requests == {
+            "workspaces": 1,
+            "pages of tests": 1,
+            "first pages": 2,
+            "deeper pages": 0,
+            "proofs": 0,
+            "clips": 0,
+        }
+        assert plan.unknown_tests == 2
+        said = " ".join(plan.notes)
+        assert "workspaces were never read" in said and "product of 2 tests is not known" in said
+        assert "2 tests were never looked at" in said and "what these take" in said
+        assert not project.sandbox.requests
+
+
+async def test_in_the_middle_of_a_listing_it_foresees_the_rest(tmp_path: Path):
+    async with opened(tmp_path, 200, tables=f"sessions, {DETAILS}, qx_scores") as project:
+        await project.export(limits=Limits(max_requests=10))
+        plan = await comes_true(project)
+        assert plan.requests["session_details"] == 200 and plan.requests["qx_scores"] == 1
+        assert 0 < plan.requests["deeper pages"] < 7
+
+
+async def test_in_the_middle_of_the_details_it_foresees_the_rest(tmp_path: Path):
+    async with opened(tmp_path, 100, 20, 3, tables=f"sessions, {DETAILS}, clips") as project:
+        await project.export(limits=Limits(max_requests=30))
+        plan = await comes_true(project)
+        assert 100 < plan.requests["session_details"] < 123 and plan.requests["clips"] == 123
+
+
+async def test_a_listing_left_alone_for_long_is_read_again_from_its_head(tmp_path: Path):
+    async with opened(tmp_path, 200, tables="sessions") as project:
+        project.clock = clock = ClockAhead()
+        await project.export(limits=Limits(max_requests=4))
+        clock.hours = 3
+        plan = await comes_true(project)
+        assert plan.requests["first pages"] == 1
+
+
+async def test_while_nothing_changes_it_foresees_heads_and_proofs_alone(tmp_path: Path):
+    tables = f"sessions, {DETAILS}, qx_scores, highlight_reels"
+    async with opened(tmp_path, 100, 20, 0, tables=tables) as project:
+        await project.export()
+        plan = await comes_true(project)
+        assert plan.requests["first pages"] == 3 and plan.requests["proofs"] == 1
+        assert sum(plan.requests.values()) == 4
+        project.clock = clock = ClockAhead()
+        clock.hours = 25
+        plan = await comes_true(project)
+        assert plan.requests["qx_scores"] == 3 and plan.requests["session_details"] == 0
+
+
+async def test_a_table_that_was_added_costs_its_own_requests_and_the_listings(tmp_path: Path):
+    async with opened(tmp_path, 70, 12, tables="sessions, clips") as project:
+        await project.export()
+        await to_thread.run_sync(write, project, f"sessions, clips, {DETAILS}, transcripts")
+        plan = await comes_true(project)
+        assert plan.requests["session_details"] == 82 and plan.requests["clips"] == 0
+        assert plan.requests["transcript"] == 0, "these products have none"
+        assert plan.requests["first pages"] == 2 and plan.requests["deeper pages"] > 0
+
+
+async def test_a_filter_is_foreseen_by_the_tests_that_it_found_last(tmp_path: Path):
+    tables = f"sessions, {DETAILS}, transcripts, clips, qx_scores"
+    async with discovering(
+        tmp_path, "{product_types: [SURVEY, THINK_OUT_LOUD]}", tables
+    ) as project:
+        assert (await foreseen(project)).tests == 0
+        report = await project.export(limits=Limits(max_requests=15))
+        plan = await comes_true(project)
+        assert plan.tests == report.pipelines[0].tests > 0
+        assert plan.requests["pages of tests"] > 0 and plan.requests["transcript"] > 0
+        assert any("those of last time" in note for note in plan.notes)
+
+
+async def test_what_was_paid_and_has_not_landed_is_not_foreseen_again(tmp_path: Path):
+    async with opened(tmp_path, 20, tables=f"sessions, {DETAILS}") as project:
+        await project.export(limits=Limits(max_requests=1))  # the listing's only page
+        (test,) = project.tests
+        session = project.sandbox.session_ids(test)[3]
+        body = json.dumps(project.sandbox.details(session)).encode()
+        now_us = int(project.clock.time() * 1_000_000)
+
+        def pay() -> None:
+            with open_ledger(project.state, "nightly") as ledger:
+                ledger.keep([Answer("session_details", test, session, None, 200, now_us, body)])
+
+        await to_thread.run_sync(pay)
+        plan = await comes_true(project)
+        assert plan.requests["session_details"] == 19
+
+
+async def test_the_command_prints_each_kind_and_writes_nothing(tmp_path: Path):
+    async with opened(tmp_path, 40, tables="sessions, clips") as project:
+        await project.export(limits=Limits(max_requests=9))
+        before = await to_thread.run_sync(files, project)
+        told = await to_thread.run_sync(lambda: project.process("plan", "--json", check=True))
+        (plan,) = json.loads(told.stdout)["pipelines"]
+        assert plan.keys() >= {"name", "tests", "requests", "duration_seconds", "token_grants"}
+        assert plan["requests"]["clips"] > 0 and plan["unknown_tests"] == 0
+        shown = await to_thread.run_sync(lambda: project.process("plan", check=True))
+        assert f"clips {plan['requests']['clips']}" in " ".join(shown.stdout.split())
+        assert await to_thread.run_sync(files, project) == before
+
+
+def files(project: Project) -> dict[Path, bytes]:
+    """Return what lies in the folder, but for what SQLite keeps beside a file that is read."""
+    return {
+        path: path.read_bytes()
+        for path in project.folder.rglob("*")
+        if path.is_file() and not path.name.endswith(("-shm", "-wal"))
+    }
