@@ -1,8 +1,10 @@
 """The ledger keeps what was paid for, and tells damage from trouble."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from etl.client.values import Answer
 from etl.errors import AlreadyRunning, StateError
 from etl.ledger import locks, store
+from etl.ledger.blobs import seal, unseal
 from etl.ledger.damage import DamagedError, set_aside, state_error
 from etl.ledger.due import ROUND_LIFE_US
 from etl.ledger.frames import identity
@@ -292,6 +295,23 @@ def test_a_file_that_cannot_be_opened_is_told_and_not_set_aside(tmp_path):
     assert not kept_aside(tmp_path)
 
 
+def test_a_file_that_leads_nowhere_is_told_as_the_system_tells_it(tmp_path):
+    (tmp_path / "nightly.sqlite").symlink_to(tmp_path / "unmounted" / "nightly.sqlite")
+    with (
+        pytest.raises(StateError, match="cannot be opened: No such file"),
+        open_ledger(tmp_path, "nightly"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("length", [0, 10, 12, -1, 2**70, None])
+def test_a_value_of_another_length_than_was_written_is_damage(length):
+    sealed = seal(b"eleven long")
+    assert unseal(11, sealed) == b"eleven long"
+    with pytest.raises(DamagedError, match="not as long"):
+        unseal(length, sealed)
+
+
 def test_without_a_ledger_nothing_is_known(tmp_path):
     assert read_status(tmp_path, "nightly").tests == ()
     with open_state(tmp_path, "nightly") as state:
@@ -347,6 +367,24 @@ def test_whether_a_lock_is_held_can_be_seen_without_taking_it(tmp_path):
     assert not locks.is_held(lock)
     with locks.held(lock, "the lake"):
         assert locks.is_held(lock)
+    assert not locks.is_held(lock)
+
+
+def test_a_child_that_was_forked_meanwhile_does_not_free_its_parents_lock(tmp_path, monkeypatch):
+    lock, opened = tmp_path / "some.lock", os.open
+    descriptors: list[int] = []
+
+    def noted(*asked: Any) -> int:
+        descriptors.append(opened(*asked))
+        return descriptors[-1]
+
+    monkeypatch.setattr(os, "open", noted)
+    with locks.held(lock, "the lake"):
+        monkeypatch.setattr(os, "open", opened)
+        parents = os.dup(descriptors[0])  # a fork gives the child a copy of each
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+    assert locks.is_held(lock), "the child has left the block, the parent has not"
+    os.close(parents)
     assert not locks.is_held(lock)
 
 

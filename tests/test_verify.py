@@ -4,22 +4,33 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import anyio
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from blockbuster import BlockBuster
 
 from etl.cli.mending import reset_command, verify_command
-from etl.errors import AlreadyRunning, ConfigError, UsageError
+from etl.errors import AlreadyRunning, ConfigError, StateError, UsageError
 from etl.lake import commits
+from etl.lake.batch import Batch, shape_of
 from etl.lake.commits import Commit
+from etl.lake.keys import Keys
 from etl.lake.local import LocalLake
+from etl.lake.partitions import Layout
 from etl.lake.scan import rows_elsewhere
+from etl.lake.verify import verify as verify_lake
 from etl.ledger.records import pack
+from etl.ledger.store import File
 from etl.run.export import Limits
+from etl.sandbox.faults import Fault, FaultKind
+from etl.tables.registry import tables
+from etl.tables.values import RUN_COLUMNS
 from tests.exporting import Project, open_project
 from tests.faults import disks
 from tests.faults.disks import SIZES, data_files, first
@@ -248,6 +259,141 @@ async def test_verify_says_in_words_what_differs(
         said = capsys.readouterr().out.splitlines()
         assert said[0].startswith("nightly: 1 difference. 1 commits, 2 files")
         assert name in said[1] and "501 rows with it. Mended by: the next run." in said[1]
+
+
+# What only reading can tell: of files that were wrong when they were committed, or so long
+# ago that no hash of them was kept.
+
+ROWS = 501
+DATES = Layout("sessions", ("start_date",), tables()["sessions"].dates)
+SHAPE = shape_of(DATES, (*tables()["sessions"].columns, *RUN_COLUMNS))
+
+
+def landed(lake: LocalLake) -> File:
+    """Publish a data file, and commit nothing yet."""
+    started = datetime(2024, 5, 1, 12, tzinfo=UTC)
+    some = [
+        {"test_id": "a", "session_id": f"session-{n}", "start_time": started} for n in range(ROWS)
+    ]
+    lake.found()
+    batch = Batch(lake, "nightly", 1)
+    batch.add(SHAPE, pa.RecordBatch.from_pylist(some, schema=SHAPE.full_schema), (0, 0))
+    (file,) = batch.finish()
+    lake.publish([file.path])
+    return replace(file, xxh3=None)
+
+
+def deeply(lake: LocalLake, *files: File) -> list[tuple[str, str]]:
+    """Commit these files and return what a deep verification finds."""
+    assert lake.commit("nightly", 1, commits.encode(Commit("nightly", 1, "old", files=files)))
+    found = verify_lake(lake, "nightly", deep=True)
+    assert found.doubted == {finding.path for finding in found.findings}
+    return [(finding.kind, finding.says) for finding in found.findings]
+
+
+def test_a_sound_file_without_a_hash_is_sound(tmp_path: Path):
+    lake = LocalLake(tmp_path)
+    assert deeply(lake, landed(lake)) == []
+
+
+def test_rows_that_cannot_be_read_are_found_without_a_hash(tmp_path: Path):
+    lake = LocalLake(tmp_path)
+    file = landed(lake)
+    place = lake.root / file.path
+    content = place.read_bytes()
+    place.write_bytes(content[:4] + bytes(60) + content[64:])
+    assert deeply(lake, file) == [("unreadable", "Its rows cannot be read.")]
+
+
+def test_dates_that_cannot_be_read_are_found_without_a_hash(tmp_path: Path):
+    lake = LocalLake(tmp_path)
+    file = landed(lake)
+    place = lake.root / file.path
+    undated = pq.read_table(place, partitioning=None).drop_columns(["start_time"])
+    pq.write_table(undated, place)
+    file = replace(file, bytes=place.stat().st_size)
+    assert deeply(lake, file) == [("unreadable", "Its rows cannot be read.")]
+
+
+def test_rows_count_and_not_what_commit_and_footer_say_of_them(tmp_path: Path):
+    lake = LocalLake(tmp_path)
+    file = landed(lake)
+    place = lake.root / file.path
+    content = place.read_bytes()
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    claim = content.index(b"\x16\xea\x07", footer)  # 501, as Thrift writes it
+    place.write_bytes(content[:claim] + b"\x16\xec\x07" + content[claim + 3 :])
+    assert deeply(lake, replace(file, rows=ROWS + 1)) == [
+        ("rows", "It holds 501 rows; 502 were committed.")
+    ]
+
+
+def test_rows_that_were_committed_into_the_folder_of_another_day_are_found(tmp_path: Path):
+    lake = LocalLake(tmp_path)
+    file = landed(lake)
+    wrong = file.path.replace("2024-05-01", "2024-05-02")
+    (lake.root / wrong).parent.mkdir()
+    (lake.root / file.path).rename(lake.root / wrong)
+    assert deeply(lake, replace(file, path=wrong)) == [
+        ("folder", "501 of its rows belong to another folder.")
+    ]
+
+
+def test_a_file_of_a_table_that_this_version_does_not_know_is_not_read(tmp_path: Path):
+    lake = LocalLake(tmp_path)
+    file = landed(lake)
+    theirs = file.path.replace("sessions/", "table_of_tomorrow/")
+    (lake.root / "sessions").rename(lake.root / "table_of_tomorrow")
+    assert deeply(lake, replace(file, path=theirs)) == []
+
+
+def test_a_file_that_a_run_replaces_meanwhile_is_no_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    lake = LocalLake(tmp_path)
+    file = landed(lake)
+    listed = LocalLake.data_files
+
+    def replaced_meanwhile(lake: LocalLake) -> dict[str, int]:
+        gone = Commit("nightly", 2, "run", replaces=[file.path])
+        lake.commit("nightly", 2, commits.encode(gone))
+        lake.remove([file.path])
+        return listed(lake)
+
+    monkeypatch.setattr(LocalLake, "data_files", replaced_meanwhile)
+    assert deeply(lake, file) == []
+
+
+async def test_rejects_are_verified_like_rows(tmp_path: Path, verify: Verify):
+    async with open_project(tmp_path, 9) as project:
+        project.sandbox.add_fault(Fault(FaultKind.RAW_ROW, value="7", times=0))
+        await project.export()
+        code, told = verify(project, deep=True)
+        assert (code, told["rows"]) == (0, {"sessions": 8, "rejects": 1})
+        (rejects,) = (project.lake / "rejects").rglob("part-*")
+        shutil.copy(rejects, rejects.with_name("part-a-copy.parquet"))
+        assert verify.kinds(project, deep=True) == ["double"]
+
+
+async def test_a_file_of_a_batch_to_come_says_that_the_record_is_of_another_day(
+    tmp_path: Path, verify: Verify
+):
+    async with open_project(tmp_path, 9) as project:
+        await project.export()
+        ahead = first(project).with_name("part-nightly-00000009-0badcafe-0.parquet")
+        shutil.copy(first(project), ahead)
+        code, told = verify(project)
+        assert (code, [finding["kind"] for finding in told["findings"]]) == (5, ["unnamed"])
+
+
+def test_no_room_for_the_keys_is_told_with_the_way_out():
+    def fill() -> None:
+        with Keys() as keys:
+            keys._database.execute("PRAGMA max_page_count = 10")  # noqa: SLF001 - a full disk
+            keys.add("sessions/part.parquet", (("a", key) for key in range(100_000)))
+
+    with pytest.raises(StateError, match="SQLITE_TMPDIR"):
+        fill()
 
 
 # `etl reset`.

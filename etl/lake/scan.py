@@ -108,7 +108,7 @@ def rows_elsewhere(lake: LocalLake, path: str) -> int:
                 for values in layout.values(batch)
                 if list(values) != own
             )
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, KeyError, pa.ArrowException) as error:  # KeyError: without the dates
         raise ValueError(f"{path} cannot be read") from error
 
 

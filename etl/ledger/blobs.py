@@ -14,6 +14,9 @@ from etl.ledger.damage import DamagedError
 HASH_BYTES: Final = 8
 """How much of a sealed value is its hash, which stands first."""
 
+_WRONG_LENGTH: Final = (OSError, OverflowError, SystemError, TypeError, ValueError)
+"""How Arrow tells that a length is not the content's, or can be none."""
+
 
 def seal(content: bytes, beside: bytes = b"") -> bytes:
     """Return `content` compressed, after a hash of it and of what is kept `beside` it."""
@@ -26,10 +29,8 @@ def unseal(length: int, sealed: bytes, beside: bytes = b"") -> bytes:
     check(sealed, beside)
     try:
         content: bytes = pa.Codec("zstd").decompress(sealed[HASH_BYTES:], length, asbytes=True)
-    except (OSError, OverflowError, ValueError) as error:  # how Arrow tells a wrong length
+    except _WRONG_LENGTH as error:
         raise DamagedError("a value is not as long as was written") from error
-    if len(content) != length:
-        raise DamagedError("a value is not as long as was written")
     return content
 
 
