@@ -118,9 +118,12 @@ class Project:
         self, *arguments: str, prefix: Sequence[str] = (), check: bool = False
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; blocks."""
+        environ = {**os.environ, **self.environ()}
+        if prefix:  # a limit or an injected error would strike what coverage writes, too
+            environ.pop("COVERAGE_PROCESS_CONFIG", None)
         return subprocess.run(
             [*prefix, *self.command(*arguments)],
-            env={**os.environ, **self.environ()},
+            env=environ,
             capture_output=True,
             text=True,
             check=check,

@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 from anyio import to_thread
 
+from etl.client.values import Answer
+from etl.errors import ConfigError
 from etl.lake import commits
+from etl.lake.claims import refuse_shared
+from etl.lake.commits import Commit, answer_row
+from etl.lake.local import LocalLake
+from etl.ledger.store import open_ledger
 from tests.exporting import Project, open_project
 
 WEEKLY = """\
@@ -59,3 +65,18 @@ async def test_a_commit_of_another_pipeline_is_looked_at_once(
             project.sandbox.complete(other)
             assert await codes(project) == [0, 0], night
     assert len(read) == len(set(read)) == 3 + 2
+
+
+def test_what_another_pipeline_feeds_is_remembered_between_its_commits(tmp_path: Path):
+    lake = LocalLake(tmp_path / "lake")
+    lake.found()
+    answer = Answer("session_results", "a", None, "page", 200, 1, b"{}")
+    fed = Commit(
+        "weekly", 1, "run", answers=[answer_row(answer, {"sessions": 9}, keeps_body=False)]
+    )
+    assert lake.commit("weekly", 1, commits.encode(fed))
+    with open_ledger(tmp_path, "nightly") as ledger:
+        for _night in range(2):
+            with pytest.raises(ConfigError, match="'weekly' feeds the table sessions"):
+                refuse_shared(lake, ledger, "nightly", ["a"], ["sessions"])
+            refuse_shared(lake, ledger, "nightly", ["b"], ["sessions"])

@@ -204,6 +204,19 @@ def test_a_row_group_that_is_full_is_written_at_once_and_the_rest_in_order(lake,
     assert landed.read()["n"].to_pylist() == [1, 2, 3, 4, 5]
 
 
+def test_row_groups_of_a_partition_follow_one_another_in_one_file(lake, monkeypatch):
+    monkeypatch.setattr("etl.lake.batch.ROW_GROUP_ROWS", 2)
+    batch = Batch(lake, "nightly", 1)
+    for page in range(3):
+        batch.add(SHAPE, rows(2 * page, 2 * page + 1), (0, page))
+        batch.write_full()
+    (file,) = batch.finish()
+    lake.publish([file.path])
+    landed = pq.ParquetFile(lake.root / file.path)
+    assert (landed.num_row_groups, file.rows) == (3, 6)
+    assert landed.read()["n"].to_pylist() == [0, 1, 2, 3, 4, 5]
+
+
 def test_an_abandoned_batch_leaves_nothing_whether_it_was_begun_full_or_finished(lake, monkeypatch):
     monkeypatch.setattr("etl.lake.batch.ROW_GROUP_ROWS", 2)
     batch_of(lake, 1).abandon()
