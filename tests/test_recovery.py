@@ -12,7 +12,7 @@ from etl.lake import commits
 from etl.lake.commits import Commit
 from etl.lake.local import LocalLake
 from etl.ledger.store import File
-from etl.plan import Asked
+from etl.plan.orders import Asked
 from etl.sandbox.faults import Fault, FaultKind
 from tests.exporting import Project, open_project
 from tests.faults.disks import SIZES, data_files, first
