@@ -210,7 +210,8 @@ def test_status_and_plan_tell_nothing_before_and_everything_after_a_run(project)
     # The sandbox keeps its state apart: that is where one looks for it.
     project.environ["ETL_STATE_DIR"] = "sandbox/state"
     after = project.json("status", "--json")["pipelines"][0]
-    assert [run["run_id"] for run in after["runs"]] == [report["run_id"]]
+    told = [(run["run_id"], run["status"]) for run in after["runs"]]
+    assert told == [(report["run_id"], "complete")]
     assert after["rows"] == report["pipelines"][0]["rows"]["sessions"]
     assert {test["test_id"] for test in after["tests"]} == {TEST, OTHER}
     assert all(test["verified_at"] for test in after["tests"])

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from anyio import create_task_group, to_thread
 
+from etl.ledger.reading import read_status
 from etl.report.values import Requests, RunReport, Status
 from etl.run.export import Limits, keep_last_run
 from etl.sandbox.faults import Fault, FaultKind
@@ -366,3 +367,14 @@ async def test_an_echo_that_lies_on_the_very_first_page_is_found_out_and_unlearn
         report = await project.export()
         assert report.status is Status.COMPLETE, report.pipelines[0].failed
         await project.exact()
+
+
+async def test_the_ledger_notes_how_each_run_ended(opened: Opened):
+    async with opened(40, 1_200) as project:
+        await project.export(limits=Limits(max_requests=1))
+        await project.export()
+        project.sandbox.forbid(project.tests[1])
+        await project.export()
+        noted = await to_thread.run_sync(read_status, project.state, "nightly")
+        by_id = {run.run_id: run.status for run in noted.runs}
+        assert by_id == {"run-1": "paused", "run-2": "complete", "run-3": "partial"}

@@ -39,7 +39,7 @@ class TestStatus:
 
 @dataclass(frozen=True, slots=True)
 class RunStatus:
-    """A run as the ledger noted it; `status` is None while it runs, or if it was killed."""
+    """A run as the ledger noted it; `status` is None until it has ended by itself."""
 
     run_id: str
     started_at_us: int

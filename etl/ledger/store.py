@@ -476,12 +476,10 @@ class Ledger:
                 "INSERT INTO runs (run_id, started_at_us) VALUES (?, ?)", (run_id, now_us)
             )
 
-    def end_run(self, run_id: str, status: str, report: str) -> None:
-        """Note how a run ended; `report` is its JSON."""
+    def end_run(self, run_id: str, status: str) -> None:
+        """Note how a run ended."""
         with self._transaction() as database:
-            database.execute(
-                "UPDATE runs SET status = ?, report = ? WHERE run_id = ?", (status, report, run_id)
-            )
+            database.execute("UPDATE runs SET status = ? WHERE run_id = ?", (status, run_id))
 
 
 def _put_record(database: sqlite3.Connection, test_id: str, record: PackedRecord) -> None:

@@ -131,7 +131,13 @@ class Export:
             self._reports.append(self._pipeline_report(order, _not_begun(), None))
             return
         client = self._clients[order.connection.name]
-        run = self._current = PipelineRun(order, client, self._world, self._progress)
+        run = self._current = PipelineRun(
+            order,
+            client,
+            self._world,
+            self._progress,
+            lambda outcome: self._pipeline_report(order, outcome, None).status,
+        )
         error = None
         try:
             await self._run_when_free(run)

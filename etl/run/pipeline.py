@@ -1,7 +1,7 @@
 """Runs one pipeline: opens its stores, wires fetch → keep → land, drains and closes them."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -89,13 +89,24 @@ class Outcome:
 class PipelineRun:
     """One pipeline under way. `stop` may be called at any time, also before it fetches."""
 
-    def __init__(self, order: Order, client: Client, world: World, progress: Progress) -> None:
-        """Make a run of this order; nothing is opened yet."""
+    def __init__(
+        self,
+        order: Order,
+        client: Client,
+        world: World,
+        progress: Progress,
+        status_of: Callable[[Outcome], str],
+    ) -> None:
+        """Make a run of this order; nothing is opened yet.
+
+        `status_of` says how a run ended, for the ledger to note.
+        """
         self.outcome = Outcome(tests=len(order.tests))
         self._order = order
         self._client = client
         self._world = world
         self._progress = progress
+        self._status_of = status_of
         self._plan = landing_plan(order, world.run_id)
         self._lake = LocalLake(order.lake_path)
         self._feeds, self._personal = self._plan.feeds, self._plan.personal
@@ -143,6 +154,8 @@ class PipelineRun:
             await self._stages(looks, landing, stores)
             if _packed(looks.dialect) != learned:
                 await ledger.call(ledger.ledger.keep_note, noted, _packed(looks.dialect))
+            status = self._status_of(self.outcome)
+            await ledger.call(ledger.ledger.end_run, self._world.run_id, status)
 
     def _notes(self, looks: Looks) -> dict[str, str]:
         """Return what a fresh machine needs to know beside the records."""
