@@ -117,8 +117,8 @@ def test_help_and_version_import_nothing_heavy(argument, etl):
 
 def test_help_names_every_command_and_each_has_its_own(etl):
     text = etl("--help").stdout
-    named = ("init", "run", "plan", "check", "peek", "verify", "reset", "status", "schema")
-    for command in (*named, "sandbox"):
+    named = ("init", "run", "plan", "check", "peek", "verify", "reset", "status", "discover")
+    for command in (*named, "schema", "sandbox"):
         assert f" {command} " in text
     run = etl("run", "--help", COLUMNS="200").stdout
     for option in ("sandbox", "full", "test", "table", "max-runtime", "max-requests", "json"):

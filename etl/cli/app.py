@@ -160,6 +160,23 @@ def peek(
 
 
 @app.command()
+def discover(
+    context: typer.Context,
+    *,
+    config: ConfigOption = None,
+    write: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a pipelines file for all tests; a new file."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show the workspaces and tests that these credentials see."""
+    from etl.cli.discovering import discover_command
+
+    discover_command(_config(context, config), write, as_json=json)
+
+
+@app.command()
 def status(
     context: typer.Context,
     pipeline: Annotated[

@@ -53,7 +53,8 @@ def check_command(path: Path) -> int:
 
 
 @asynccontextmanager
-async def _client(connection: Connection, state_dir: Path) -> AsyncIterator[Client]:
+async def open_asking(connection: Connection, state_dir: Path) -> AsyncIterator[Client]:
+    """Open a client for a few requests, at the pace of all that use these credentials."""
     await to_thread.run_sync(make_state_dir, state_dir)
     async with open_client(
         connection, state_dir=state_dir, clock=SystemClock(), random=SystemRandom()
@@ -66,7 +67,7 @@ async def _ask_once(
 ) -> Fetched[SessionsPage]:
     """Ask a test's first rows once; what may pass is an error here, since nothing retries."""
     query = (("testId", test_id), ("limit", str(rows)), ("offset", "0"))
-    async with _client(connection, state_dir) as client:
+    async with open_asking(connection, state_dir) as client:
         try:
             with fail_after(_PATIENCE_SECONDS):
                 return await client.fetch(Request(SESSION_RESULTS, test_id=test_id, query=query))

@@ -11,7 +11,7 @@ from etl.errors import UsageError
 def write_templates(config: Path) -> None:
     """Write the pipelines file and `.env` beside it; what exists is left as it is."""
     files = {config: (pipelines_template(), 0o644), config.parent / ".env": (env_template(), 0o600)}
-    wrote = [path for path, (text, mode) in files.items() if _create(path, text, mode)]
+    wrote = [path for path, (text, mode) in files.items() if create(path, text, mode)]
     for path in files.keys() - set(wrote):
         say(f"{path} exists already and was left as it is.")
     for path in wrote:
@@ -22,7 +22,8 @@ def write_templates(config: Path) -> None:
     )
 
 
-def _create(path: Path, text: str, mode: int) -> bool:
+def create(path: Path, text: str, mode: int) -> bool:
+    """Write a new file; return False, and leave it as it is, where there is one."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     except FileExistsError:

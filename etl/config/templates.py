@@ -1,5 +1,6 @@
 """What `etl init` writes to start from."""
 
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 _PIPELINES: Final = """\
@@ -38,6 +39,22 @@ USERTESTING_CLIENT_SECRET=
 def pipelines_template() -> str:
     """Return a commented pipelines file; only its test id is to be filled in."""
     return _PIPELINES
+
+
+def pipelines_file(pipelines: Iterable[tuple[str, Sequence[tuple[str, str]]]]) -> str:
+    """Return a pipelines file that exports tests, given as id and title for each connection.
+
+    Titles stand in comments, printable and on one line: they are foreign text.
+    """
+    parts = ["# What `etl discover` has found. Credentials come from .env beside this file.\n"]
+    parts.append("version: 1\n\npipelines:\n")
+    for connection, tests in pipelines:
+        name = "discovered" if connection == "default" else f"discovered-{connection}"[:64]
+        parts.append(f"  {name}:\n    connection: {connection}\n    tests:\n")
+        parts += [f"      - {test_id}  # {title}\n" for test_id, title in tests]
+        parts.append("    tables: [sessions]        # `etl schema` shows them all\n")
+        parts.append("    lake: {url: ./lake}\n")
+    return "".join(parts)
 
 
 def env_template() -> str:

@@ -59,7 +59,7 @@ def selected(wanted: Discovery, tests: Iterable[ListedTest]) -> list[str]:
     found = [
         test
         for test in tests
-        if test.type == "STUDYV2"
+        if test.is_v2
         and (not products or (test.product_type or "").upper() in products)
         and (since_us is None or (test.ordered_at_us or 0) >= since_us)
         and title.search((test.title or "")[:_LONGEST_TITLE])

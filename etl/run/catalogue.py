@@ -12,8 +12,6 @@ from typing import Any, Final
 from etl.client.values import Endpoint, Fetched, Request, TryLater
 from etl.errors import TestFailed
 from etl.run.inbox import Key
-from etl.run.queue import Queue
-from etl.run.stores import Stores
 from etl.tables.cursor_pages import object_id_of
 from etl.tables.tests import WORKSPACE_TESTS, ListedTest, listed_tests
 from etl.tables.workspaces import WORKSPACES, workspace_ids
@@ -58,17 +56,18 @@ class Catalogue:
 
     def __init__(
         self,
-        stores: Stores,
-        queue: Queue,
+        hand_on: Callable[[Fetched[Any]], Awaitable[None]],
         *,
         workspaces: Collection[str] | None,
         enough: Collection[str] | None,
         in_inbox: Mapping[Key, Any],
         on_found: Callable[[Found], Awaitable[None]],
     ) -> None:
-        """Read these workspaces (all if None), and no more than it takes to find `enough`."""
-        self._stores = stores
-        self._queue = queue
+        """Read these workspaces (all if None), and no more than it takes to find `enough`.
+
+        Each answer is handed on before it is read.
+        """
+        self._hand_on = hand_on
         self._in_inbox = in_inbox
         self._on_found = on_found
         self._enough = None if enough is None else set(enough)
@@ -140,7 +139,7 @@ class Catalogue:
 
     async def answered(self, page: Page, fetched: Fetched[Any]) -> None:
         """Pass the answer to the inbox, then read it."""
-        await self._queue.put(fetched)
+        await self._hand_on(fetched)
         self._leased -= 1
         self._read(page, fetched.content)
 

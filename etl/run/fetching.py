@@ -2,17 +2,33 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from random import Random
+from typing import Final, Protocol
 
 from anyio import CancelScope, Event, create_task_group, current_time, move_on_after
 
 from etl.client.http import Client, RequestsSpent, Stopped
 from etl.client.values import TryKind, TryLater
 from etl.errors import CredentialsRefused, EtlError, TestFailed, Unreachable
+from etl.pacing.clock import Clock
 from etl.pacing.rules import retry_delay
 from etl.run.errands import Errand, Source
 from etl.run.queue import Queue
-from etl.run.stores import Stores
+
+
+class Timing(Protocol):
+    """Whatever has the clock and the chance to go by."""
+
+    @property
+    def clock(self) -> Clock:
+        """The clock."""
+
+    @property
+    def random(self) -> Random:
+        """Chance."""
+
+    def now_us(self) -> int:
+        """Return the wall clock's time in microseconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +65,16 @@ class Fetching:
     """The fetchers of one pipeline. `sources` go first in their order."""
 
     def __init__(
-        self, sources: Sequence[Source], client: Client, stores: Stores, patience: Patience
+        self, sources: Sequence[Source], client: Client, time: Timing, patience: Patience
     ) -> None:
         """Begin with nothing asked."""
         self.stopped: Stop | None = None
         self._sources = sources
         self._client = client
-        self._stores = stores
+        self._time = time
         self._patience = patience
         self._changed = Event()
-        self._answered_at = stores.clock.monotonic()
+        self._answered_at = time.clock.monotonic()
         self._all_is_well = False  # nobody knows yet
         self._scope = CancelScope()
 
@@ -78,14 +94,18 @@ class Fetching:
     async def run(self, queue: Queue, fetchers: int) -> None:
         """Run errands until no source has any left, or `stop` is called."""
         async with queue.items:
-            with self._scope:
-                async with create_task_group() as group:
-                    for _ in range(fetchers):
-                        group.start_soon(self._fetch_all)
+            await self.fetch(fetchers)
+
+    async def fetch(self, fetchers: int) -> None:
+        """Run errands that hand their answers on by themselves, as `run` does."""
+        with self._scope:
+            async with create_task_group() as group:
+                for _ in range(fetchers):
+                    group.start_soon(self._fetch_all)
 
     async def _fetch_all(self) -> None:
         while self.stopped is None and not all(source.is_done for source in self._sources):
-            now, now_us = self._stores.clock.monotonic(), self._stores.now_us()
+            now, now_us = self._time.clock.monotonic(), self._time.now_us()
             leased = (source.next(now, now_us) for source in self._sources)
             errand = next((errand for errand in leased if errand is not None), None)
             if errand is not None:
@@ -106,7 +126,7 @@ class Fetching:
 
     async def _run(self, errand: Errand) -> None:
         """Make a request and tell the errand what came of it."""
-        asked = _Asked(self._stores.clock.monotonic(), self._all_is_well)
+        asked = _Asked(self._time.clock.monotonic(), self._all_is_well)
         try:
             fetched = await self._client.fetch(errand.request)
             await errand.answered(fetched)
@@ -123,13 +143,13 @@ class Fetching:
             errand.give_back()
             self.stop(_BECAUSE.get(type(error), "failed"), error)
         else:
-            self._answered_at, self._all_is_well = self._stores.clock.monotonic(), True
+            self._answered_at, self._all_is_well = self._time.clock.monotonic(), True
 
     async def _try_later(self, errand: Errand, later: TryLater, asked: _Asked) -> None:
         """Ask again after a while, unless patience with this errand or the API has ended."""
         attempt = errand.request.attempt
-        delay = retry_delay(attempt, later.hint_seconds, self._stores.random)
-        now = self._stores.clock.monotonic()
+        delay = retry_delay(attempt, later.hint_seconds, self._time.random)
+        now = self._time.clock.monotonic()
         failed_for = now - errand.first_failed_at(now)
         spent = attempt + 1 >= self._patience.attempts or self._is_outage(failed_for)
         self._all_is_well = False
@@ -146,7 +166,7 @@ class Fetching:
 
     def _is_outage(self, failed_for: float) -> bool:
         """Say whether nothing has been answered for as long as the patience lasts."""
-        silent_for = self._stores.clock.monotonic() - self._answered_at
+        silent_for = self._time.clock.monotonic() - self._answered_at
         return min(failed_for, silent_for) >= self._patience.outage_seconds
 
     async def _is_its_own(self, errand: Errand, later: TryLater, asked: _Asked) -> bool:
@@ -163,7 +183,7 @@ class Fetching:
         if answers is None:
             return later.kind in (TryKind.UNREADABLE, TryKind.NOT_ASKED)
         if answers:
-            self._answered_at, self._all_is_well = self._stores.clock.monotonic(), True
+            self._answered_at, self._all_is_well = self._time.clock.monotonic(), True
         patient_no_more = errand.request.attempt + 1 >= 2 * self._patience.attempts
         return answers and (asked.in_good_times or patient_no_more)
 

@@ -223,8 +223,7 @@ class PipelineRun:
         if need is None:
             return None
         return Catalogue(
-            stores,
-            queue,
+            queue.put,
             workspaces=need.workspaces,
             enough=need.enough,
             in_inbox=left.others,

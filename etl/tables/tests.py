@@ -48,6 +48,11 @@ class ListedTest:
     product_type: str | None
     ordered_at_us: int | None
 
+    @property
+    def is_v2(self) -> bool:
+        """Whether the tables of this API hold it: they hold no classic test."""
+        return self.type == "STUDYV2"
+
 
 def listed_tests(page: CursorPage) -> list[ListedTest]:
     """Return the tests of a page, those that can be read."""

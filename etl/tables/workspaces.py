@@ -3,6 +3,7 @@
 Source: `GET /v1/workspaces` (integrations-v1, Workspace).
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 from etl.client.values import Answer, Endpoint, Priority, Scope
@@ -30,6 +31,22 @@ def workspace_ids(content: Document) -> list[str]:
     served = content.value if isinstance(content.value, list) else []
     ids = (entry.get("uuid") for entry in served if isinstance(entry, dict))
     return [found for found in ids if isinstance(found, str) and found]
+
+
+@dataclass(frozen=True, slots=True)
+class ListedWorkspace:
+    """A workspace as the account lists it."""
+
+    workspace_id: str
+    name: str | None
+
+
+def listed_workspaces(content: Document) -> list[ListedWorkspace]:
+    """Return the workspaces of an answer, those that can be read."""
+    served = content.value if isinstance(content.value, list) else []
+    values = _READER.read(served, odd=content.odd).values
+    names = ("workspace_id", "name")
+    return [ListedWorkspace(*row) for row in zip(*(values[name] for name in names), strict=True)]
 
 
 def _rows_of(answer: Answer, content: Document) -> Rows:
