@@ -8,7 +8,7 @@ from random import Random
 
 import anyio
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from etl.config.models import RateLimit
@@ -344,6 +344,7 @@ def test_a_retry_waits_at_most_a_minute_and_a_second(attempt, hint):
         st.text(),
     )
 )
+@example(headers={"x-ratelimit-limit": "0\x1f"})
 def test_any_header_is_read_without_a_crash(headers):
     word = rules.read_headers(headers, 1_700_000_000.0)
     assert 1 <= rules.effective_limit(10, word.limit or None) <= 10

@@ -123,9 +123,8 @@ def read_headers(headers: Mapping[str, str], now: float) -> RateWord:
 
 
 def _count(text: str | None) -> int | None:
-    if text is None or not text.strip().isdecimal() or len(text) > 12:
-        return None
-    return int(text)
+    digits = (text or "").strip()  # more than `int` strips: a unit separator, say
+    return int(digits) if digits.isdecimal() and len(digits) <= 12 else None
 
 
 def _seconds(text: str | None) -> float | None:
