@@ -156,6 +156,7 @@ async def test_a_transcript_that_a_product_has_not_is_asked_for_once(tmp_path: P
     async with opened(tmp_path, tables="sessions, transcripts", product="SURVEY") as project:
         report = await project.export()
         assert report.status is Status.COMPLETE
+        assert report.pipelines[0].absent == {"transcript": sum(SIZES)}
         assert (await asked(project))["transcript"] == sum(SIZES)
         assert (await project.export()).requests.total == len(SIZES)
 
@@ -386,3 +387,18 @@ async def test_scores_are_asked_after_a_change_and_appended_if_they_differ(tmp_p
         before = await asked(project)
         assert counts(await project.export())["qx_scores"] == 0
         assert (await asked(project) - before)["qx"] == 1
+
+
+async def test_a_catalogue_that_outgrows_the_budget_is_gone_on_with(tmp_path: Path):
+    async with discovering(tmp_path, "{workspaces: all}") as project:
+        total, runs = 0, 0
+        report = await project.export(limits=Limits(max_requests=2))
+        while report.status is Status.PAUSED:
+            total, runs = total + report.requests.total, runs + 1
+            assert runs < 20
+            report = await project.export(limits=Limits(max_requests=2))
+        assert report.status is Status.COMPLETE
+        kinds = Counter(request.endpoint for request in project.sandbox.requests)
+        assert kinds["workspaces"] == 1
+        assert kinds["page"] == 9
+        assert total + report.requests.total == kinds.total()

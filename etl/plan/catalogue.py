@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from etl.config.models import Discovery
+from etl.ledger.due import ROUND_LIFE_US
 from etl.plan.orders import Order, endpoints_asked
 from etl.tables.registry import tables
 from etl.tables.tests import ListedTest
@@ -19,6 +20,23 @@ class Catalogued(msgspec.Struct, frozen=True):
 
     pages: int
     tests: Sequence[str]
+
+
+class CatalogueRead(msgspec.Struct):
+    """What a run that was cut short had read of the catalogue, for the next one to go on with.
+
+    `pages` holds the tests of each page and the cursor behind it, by the page's object id.
+    """
+
+    at_us: int
+    workspaces: list[str] | None = None
+    pages: dict[str, tuple[list[ListedTest], str | None]] = {}
+
+
+def recalled(noted: str | None, now_us: int) -> CatalogueRead:
+    """Return what an earlier run has left, unless it is older than a round may be."""
+    left = msgspec.json.decode(noted, type=CatalogueRead) if noted else CatalogueRead(now_us)
+    return left if 0 <= now_us - left.at_us <= ROUND_LIFE_US else CatalogueRead(now_us)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,10 @@ from etl.ledger.records import Record, session_key
 from etl.paging.dialect import remembered, rows_in_reach
 from etl.paging.foresight import DEEPER, FIRST, PROOFS, pages_ahead
 from etl.paging.sweep import STALE_AFTER_US
-from etl.plan.catalogue import Catalogued, catalogue_need
+from etl.plan.catalogue import Catalogued, catalogue_need, recalled
 from etl.plan.orders import (
     CATALOGUE,
+    CATALOGUE_UNDER_WAY,
     PRODUCTS,
     SESSION_TABLES,
     Order,
@@ -143,10 +144,11 @@ class _Foresight:
             return {}
         paid = Counter(endpoint for endpoint, *_ in self._paid.get(None, ()))
         some = self._need.workspaces
+        left = recalled(self._state.notes.get(CATALOGUE_UNDER_WAY), self._now_us)
         pages = self._read.pages if self._read is not None else len(some or (None,))
         return {
-            _WORKSPACES: int(some is None and not paid[WORKSPACES.name]),
-            _TESTS_PAGES: max(0, pages - paid[WORKSPACE_TESTS.name]),
+            _WORKSPACES: int(some is None and not (left.workspaces or paid[WORKSPACES.name])),
+            _TESTS_PAGES: max(0, pages - len(left.pages) - paid[WORKSPACE_TESTS.name]),
         }
 
     def of(self, test: str) -> _Ahead:

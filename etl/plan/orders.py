@@ -18,6 +18,7 @@ from etl.tables.values import AnyTable
 PRODUCTS: Final = "product types"
 SESSION_TABLES: Final = "tables asked session by session"
 CATALOGUE: Final = "catalogue"
+CATALOGUE_UNDER_WAY: Final = "catalogue under way"
 """The names of the ledger's notes of what decides what is asked."""
 
 

@@ -56,6 +56,9 @@ def _print_pipeline(pipeline: PipelineReport, console: Console) -> None:
         _say(console, f"  removed    from test {test}: {_count(count, 'session')} listed no more")
     for name, count in pipeline.unknown_fields.items():
         _say(console, f"  new field  {name!r}, which no table knows ({_count(count, 'answer')})")
+    for endpoint, count in pipeline.absent.items():
+        what = endpoint.replace("_", " ")
+        _say(console, f"  absent     {what}: the API has none for {_count(count, 'session')}")
     for note in pipeline.notes:
         _say(console, f"  note       {note}", "yellow")
     for failed in pipeline.failed:

@@ -41,6 +41,7 @@ class PipelineReport(msgspec.Struct, frozen=True, omit_defaults=True):
     edited: dict[str, int] = {}
     removed: dict[str, int] = {}
     unknown_fields: dict[str, int] = {}
+    absent: dict[str, int] = {}
     notes: list[str] = []
     error: str | None = None
     stopped_because: str | None = None

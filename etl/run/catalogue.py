@@ -5,12 +5,15 @@ nothing is asked that a product does not have.
 """
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import msgspec
+
 from etl.client.values import Endpoint, Fetched, Request, TryLater
 from etl.errors import TestFailed
+from etl.plan.catalogue import CatalogueNeed, CatalogueRead
 from etl.run.inbox import Key
 from etl.tables.cursor_pages import object_id_of
 from etl.tables.tests import WORKSPACE_TESTS, ListedTest, listed_tests
@@ -57,36 +60,39 @@ class Catalogue:
     def __init__(
         self,
         hand_on: Callable[[Fetched[Any]], Awaitable[None]],
+        need: CatalogueNeed,
         *,
-        workspaces: Collection[str] | None,
-        enough: Collection[str] | None,
         in_inbox: Mapping[Key, Any],
+        kept: CatalogueRead,
         on_found: Callable[[Found], Awaitable[None]],
     ) -> None:
-        """Read these workspaces (all if None), and no more than it takes to find `enough`.
+        """Read what is needed; `kept` is what a run that was cut short has read of it.
 
         Each answer is handed on before it is read.
         """
         self._hand_on = hand_on
         self._in_inbox = in_inbox
         self._on_found = on_found
-        self._enough = None if enough is None else set(enough)
+        self._enough = need.enough
         self._found: dict[str, ListedTest] = {}
         self._seen: set[str | None] = set()
         self._ready: deque[Page] = deque()
         self._delayed: list[tuple[float, Page]] = []
         self._leased = 0
-        self._pages = 0
         self._failure: TestFailed | None = None
         self._told = False
-        pages = [Page()] if workspaces is None else [Page(each) for each in workspaces]
-        for page in pages:
-            self._want(page)
+        self._kept = kept
+        for workspace_id in (None,) if need.workspaces is None else need.workspaces:
+            self._want(Page(workspace_id))
 
     @property
     def is_done(self) -> bool:
         """Whether what was found has been told."""
         return self._told and not self._leased
+
+    def kept(self) -> str:
+        """Return what has been read, for a run that goes on where this one is cut short."""
+        return msgspec.json.encode(self._kept).decode()
 
     def next(self, now: float, now_us: int) -> "CatalogueErrand | None":
         """Lease the page to ask next."""
@@ -106,7 +112,9 @@ class Catalogue:
         if self._told or self._leased or self._ready or self._delayed:
             return None
         self._told = True
-        return self._on_found(Found(tuple(self._found.values()), self._pages, self._failure))
+        return self._on_found(
+            Found(tuple(self._found.values()), len(self._kept.pages), self._failure)
+        )
 
     def seconds_to_next(self, now: float, now_us: int) -> float | None:
         """Return the wait for the next page that was delayed."""
@@ -119,29 +127,40 @@ class Catalogue:
             return
         self._seen.add(page.object_id)
         content = self._in_inbox.get((page.endpoint.name, None, None, page.object_id))
-        if content is None:
+        if content is not None:
+            self._keep(page, content)
+        if not self._read(page):
             self._ready.append(page)
-        else:
-            self._read(page, content)
 
-    def _read(self, page: Page, content: Any) -> None:  # noqa: ANN401 - as its endpoint reads it
-        if page.workspace_id is None:
-            for workspace_id in workspace_ids(content):
+    def _keep(self, page: Page, content: Any) -> None:  # noqa: ANN401 - as its endpoint reads it
+        """Keep what a page tells."""
+        if page.object_id is None:
+            self._kept.workspaces = workspace_ids(content)
+        else:
+            self._kept.pages[page.object_id] = (listed_tests(content), content.cursor)
+
+    def _read(self, page: Page) -> bool:
+        """Go on from what is kept of a page; return whether anything is."""
+        if page.object_id is None:
+            for workspace_id in self._kept.workspaces or ():
                 self._want(Page(workspace_id))
-            return
-        self._pages += 1
-        for test in listed_tests(content):
-            self._found[test.test_id] = test
+            return self._kept.workspaces is not None
+        if page.object_id not in self._kept.pages:
+            return False
+        tests, cursor = self._kept.pages[page.object_id]
+        self._found.update((test.test_id.lower(), test) for test in tests)
         if self._enough is not None and self._enough <= self._found.keys():
             self._ready.clear()
-        elif content.cursor is not None:
-            self._want(Page(page.workspace_id, content.cursor))
+        elif cursor is not None:
+            self._want(Page(page.workspace_id, cursor))
+        return True
 
     async def answered(self, page: Page, fetched: Fetched[Any]) -> None:
         """Pass the answer to the inbox, then read it."""
         await self._hand_on(fetched)
         self._leased -= 1
-        self._read(page, fetched.content)
+        self._keep(page, fetched.content)
+        self._read(page)
 
     def failed(self, error: TestFailed) -> None:
         """Go on without this page."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from etl.client.http import Client
 from etl.client.values import Fetched
+from etl.plan.catalogue import CatalogueNeed, CatalogueRead
 from etl.run.catalogue import Catalogue, Found
 from etl.run.fetching import Fetching
 from etl.run.pipeline import World
@@ -40,7 +41,9 @@ async def discover(client: Client, world: World, fetchers: int) -> Discovered:
         if found.failure is not None:
             raise found.failure
 
-    catalogue = Catalogue(take, workspaces=None, enough=None, in_inbox={}, on_found=end)
+    catalogue = Catalogue(
+        take, CatalogueNeed(None, None), in_inbox={}, kept=CatalogueRead(0), on_found=end
+    )
     fetching = Fetching((catalogue,), client, world, world.patience)
     await fetching.fetch(fetchers)
     if fetching.stopped is not None and fetching.stopped.error is not None:

@@ -210,6 +210,7 @@ class Export:
             edited=dict(tally.edited),
             removed=dict(tally.removed),
             unknown_fields=dict(tally.unknown_fields),
+            absent=dict(tally.absent),
             notes=outcome.notes,
             error=None if error is None else str(error),
             stopped_because=because,

@@ -27,9 +27,10 @@ from etl.ledger.store import Ledger, Looked, Work, ended, open_ledger
 from etl.ledger.threaded import LedgerThread
 from etl.pacing.clock import Clock
 from etl.paging.dialect import Dialect, first_dialect, remembered
-from etl.plan.catalogue import Catalogued, catalogue_need, selected
+from etl.plan.catalogue import Catalogued, catalogue_need, recalled, selected
 from etl.plan.orders import (
     CATALOGUE,
+    CATALOGUE_UNDER_WAY,
     PRODUCTS,
     SESSION_TABLES,
     Order,
@@ -113,6 +114,7 @@ class PipelineRun:
         self._fetching: Fetching | None = None
         self._follow_ups: FollowUps | None = None
         self._records: Records | None = None
+        self._read_catalogue: Catalogue | None = None
         self._stop_early: str | None = None
 
     def stop(self, because: str) -> None:
@@ -152,6 +154,9 @@ class PipelineRun:
             self.outcome.tally = landing.tally
             self._progress.begin_pipeline(self._order.name, 0, landing.tally, self._client)
             await self._stages(looks, landing, stores)
+            if self._read_catalogue is not None:
+                kept = self._read_catalogue.kept() if self.outcome.stopped is not None else ""
+                await ledger.call(ledger.ledger.keep_note, CATALOGUE_UNDER_WAY, kept)
             if _packed(looks.dialect) != learned:
                 await ledger.call(ledger.ledger.keep_note, noted, _packed(looks.dialect))
             status = self._status_of(self.outcome)
@@ -195,8 +200,10 @@ class PipelineRun:
         follow_ups = FollowUps(asked, self._feeds, stores, queue, in_inbox=in_inbox)
         self._follow_ups, self.outcome.failures = follow_ups, follow_ups.failures
         pages = Pages(looks, stores, queue, left.pages)
-        catalogue = self._catalogue(looks, stores, queue, left)
+        kept = await stores.ledger.call(stores.ledger.ledger.note, CATALOGUE_UNDER_WAY)
+        catalogue = self._catalogue(looks, stores, queue, left, kept)
         if catalogue is not None:
+            self._read_catalogue = catalogue
             return (catalogue, pages, follow_ups)
         await self._begin(self._order.tests, looks, stores)
         return (pages, follow_ups)
@@ -216,7 +223,7 @@ class PipelineRun:
         self.outcome.tests = len(tests)
 
     def _catalogue(
-        self, looks: Looks, stores: Stores, queue: Queue, left: Left
+        self, looks: Looks, stores: Stores, queue: Queue, left: Left, kept: str | None
     ) -> Catalogue | None:
         """Return the catalogue to read first, where tests or their products are not known."""
         need = catalogue_need(self._order, self._feeds.product_of)
@@ -224,9 +231,9 @@ class PipelineRun:
             return None
         return Catalogue(
             queue.put,
-            workspaces=need.workspaces,
-            enough=need.enough,
+            need,
             in_inbox=left.others,
+            kept=recalled(kept, self._world.now_us()),
             on_found=lambda found: self._found(found, looks, stores),
         )
 
