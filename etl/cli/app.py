@@ -153,7 +153,7 @@ def peek(
     table: Annotated[str, typer.Option(metavar="NAME", help="The table to show.")] = "sessions",
     json: Json = False,
 ) -> None:
-    """Make one request and show its rows; nothing is landed."""
+    """Make one request and show its rows (two for a table asked by session); lands nothing."""
     from etl.cli.asking import peek_command
 
     peek_command(_config(context, config), test, table, as_json=json)

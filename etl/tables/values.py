@@ -148,11 +148,13 @@ AnyTable = Table[Any]
 """A table of whatever content: what the registry and the landing handle."""
 
 
-def rows_as_dicts(rows: Rows, test_id: str | None) -> list[dict[str, object]]:
+def rows_as_dicts(rows: Rows, answer: Answer) -> list[dict[str, object]]:
     """Return rows one by one, for people: what a screen or JSON shows."""
     names = list(rows.columns)
     lists = [rows.columns[name].to_pylist() for name in names]
+    shared = {"test_id": answer.test_id}
+    if answer.session_id is not None:
+        shared["session_id"] = answer.session_id
     return [
-        {"test_id": test_id, **dict(zip(names, values, strict=True))}
-        for values in zip(*lists, strict=True)
+        {**shared, **dict(zip(names, values, strict=True))} for values in zip(*lists, strict=True)
     ]
