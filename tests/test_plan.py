@@ -92,18 +92,18 @@ async def test_before_the_first_run_it_says_what_nobody_can_know(tmp_path: Path)
 
 
 async def test_in_the_middle_of_a_listing_it_foresees_the_rest(tmp_path: Path):
-    async with opened(tmp_path, 200, tables=f"sessions, {DETAILS}, qx_scores") as project:
+    async with opened(tmp_path, 140, tables=f"sessions, {DETAILS}, qx_scores") as project:
         await project.export(limits=Limits(max_requests=10))
         plan = await comes_true(project)
-        assert plan.requests["session_details"] == 200 and plan.requests["qx_scores"] == 1
-        assert 0 < plan.requests["deeper pages"] < 7
+        assert plan.requests["session_details"] == 140 and plan.requests["qx_scores"] == 1
+        assert 0 < plan.requests["deeper pages"] < 5
 
 
 async def test_in_the_middle_of_the_details_it_foresees_the_rest(tmp_path: Path):
-    async with opened(tmp_path, 100, 20, 3, tables=f"sessions, {DETAILS}, clips") as project:
+    async with opened(tmp_path, 60, 20, 3, tables=f"sessions, {DETAILS}, clips") as project:
         await project.export(limits=Limits(max_requests=30))
         plan = await comes_true(project)
-        assert 100 < plan.requests["session_details"] < 123 and plan.requests["clips"] == 123
+        assert 50 < plan.requests["session_details"] < 83 and plan.requests["clips"] == 83
 
 
 async def test_a_listing_left_alone_for_long_is_read_again_from_its_head(tmp_path: Path):
@@ -117,7 +117,7 @@ async def test_a_listing_left_alone_for_long_is_read_again_from_its_head(tmp_pat
 
 async def test_while_nothing_changes_it_foresees_heads_and_proofs_alone(tmp_path: Path):
     tables = f"sessions, {DETAILS}, qx_scores, highlight_reels"
-    async with opened(tmp_path, 100, 20, 0, tables=tables) as project:
+    async with opened(tmp_path, 50, 20, 0, tables=tables) as project:
         await project.export()
         plan = await comes_true(project)
         assert plan.requests["first pages"] == 3 and plan.requests["proofs"] == 1

@@ -121,18 +121,19 @@ def peek_command(path: Path, test: str, table: str, *, as_json: bool) -> None:
         peeked = anyio.run(_peek, connection, config.state_dir, test_id, shown)
     personal = personal_data(pipeline, config.hash_key)
     rows = [] if peeked.fetched is None else _rows(shown, peeked.fetched, personal)
+    if shown.by_session:
+        said = f"{len(rows)} rows of the newest session, for two requests: the listing came first"
+    elif shown.endpoint is SESSION_RESULTS:
+        total = peeked.total if peeked.total is not None else "an unknown number of"
+        said = f"{len(rows)} of {total} rows"
+    else:
+        said = f"{len(rows)} rows"
+    say(said)
     if as_json:
         print_json({"table": table, "test_id": test_id, "rows": rows})
         return
     names = [column.name for column in shown.columns]
     print_table(names, [[row.get(name) for name in names] for row in rows])
-    if shown.endpoint is SESSION_RESULTS:
-        total = peeked.total if peeked.total is not None else "an unknown number of"
-        say(f"{len(rows)} of {total} rows")
-    elif shown.by_session:
-        say(f"{len(rows)} rows of the newest session, for two requests: the listing came first")
-    else:
-        say(f"{len(rows)} rows")
 
 
 def _peekable(table: str) -> AnyTable:

@@ -48,10 +48,14 @@ def _status_json(name: str, status: LedgerStatus) -> dict[str, object]:
         ],
         "answers_waiting": status.answers_waiting,
         "rows": sum(test.rows for test in status.tests),
+        "rows_by_table": status.rows_by_table,
+        "sessions_due": sum(test.sessions_due for test in status.tests),
         "tests": [
             {
                 "test_id": test.test_id,
                 "rows": test.rows,
+                "rows_by_table": test.rows_by_table,
+                "sessions_due": test.sessions_due,
                 "total": test.total,
                 "outcome": test.outcome,
                 "looked_at": _iso(test.looked_at_us),
@@ -68,15 +72,27 @@ def _print_status(name: str, status: LedgerStatus) -> None:
     say(f"{name}: {rows:,} rows landed of {len(status.tests)} tests")
     if status.answers_waiting:
         say(f"  {status.answers_waiting} frames of answers wait to be landed by the next run")
+    for table, count in status.rows_by_table.items():
+        say(f"  {table}: {count:,} rows")
     for run in status.runs:
         say(f"  run {run.run_id}  {_iso(run.started_at_us)}  {run.status or 'unfinished'}")
     print_table(
-        ("test", "rows", "total", "outcome", "looked at", "proved whole at", "oldest proof"),
+        (
+            "test",
+            "rows",
+            "total",
+            "sessions due",
+            "outcome",
+            "looked at",
+            "proved whole at",
+            "oldest proof",
+        ),
         [
             (
                 test.test_id,
                 test.rows,
                 test.total,
+                test.sessions_due,
                 test.outcome,
                 _iso(test.looked_at_us),
                 _iso(test.verified_at_us),

@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -53,6 +54,14 @@ class LedgerStatus:
     runs: tuple[RunStatus, ...]
     tests: tuple[TestStatus, ...]
     answers_waiting: int
+
+    @property
+    def rows_by_table(self) -> dict[str, int]:
+        """The rows landed of all tests, by table."""
+        rows: Counter[str] = Counter()
+        for test in self.tests:
+            rows.update(test.rows_by_table)
+        return dict(sorted(rows.items()))
 
 
 def _uri(path: Path) -> str:
