@@ -80,6 +80,7 @@ def look(
         view = server.answer(asks[0])
         spoken = dialects.after_answer(spoken, asks[0], view)
         sweep = sweeps.read(sweep, spoken, asks[0], view)
+        assert len(sweep.fresh_at_us) == len(sweep.fresh), "each row has its moment"
     return sweep
 
 

@@ -57,6 +57,66 @@ def test_a_page_read_before_the_pass_began_proves_nothing_to_it():
     assert sweeps.read(sweep, settled(), *late) == sweep
 
 
+def test_a_page_read_at_the_very_moment_when_the_pass_began_counts():
+    server = Model(list(range(3_000)))
+    sweep = begun(server, 1)
+    ask, view = page_at(server, 499)
+    sweep = sweeps.read(sweep, settled(), ask, replace(view, read_at_us=sweep.pass_began_us))
+    assert sweep.listing.ids == tuple(range(999))
+
+
+def test_a_page_that_tells_no_offset_lies_where_it_was_asked():
+    server = Model(list(range(1_200)))
+    listing = look(server).listing
+    for known in (Listing(), listing):
+        server.now_us += DAY_US
+        sweep = sweeps.begin(known, audit="rolling", now_us=server.now_us)
+        while asks := sweeps.wanted(sweep, settled(), 1):
+            view = replace(server.answer(asks[0]), offset=None)
+            sweep = sweeps.read(sweep, settled(), asks[0], view)
+        assert sweep.verdict == Verdict(Outcome.VERIFIED, 1_200, 1_200)
+    assert [ask.start for ask in server.asked[-2:]] == [0, 500], "the head, and a proof"
+
+
+def test_a_head_that_begins_at_the_second_row_is_none():
+    server = Model(list(range(700)))
+    sweep = sweeps.begin(Listing(), audit="off", now_us=server.now_us)
+    (ask,) = sweeps.wanted(sweep, settled(), 1)
+    assert sweeps.read(sweep, settled(), ask, page_at(server, 1)[1]).listing.ids == ()
+
+
+@pytest.mark.parametrize("start", [500, 501])
+def test_a_page_behind_the_last_row_does_not_connect_where_an_overlap_was_asked(start):
+    server = Model(list(range(3_000)))
+    sweep = begun(server, 1)
+    (ask,) = sweeps.wanted(sweep, settled(), 1)
+    sweep = sweeps.read(sweep, settled(), ask, page_at(server, start)[1])
+    assert sweep.listing.ids == tuple(range(500))
+
+
+def test_a_row_that_stands_twice_on_a_page_counts_once():
+    server = Model([1, 1, 2, 3, 3])
+    assert begun(server, 1).listing.ids == (1, 2, 3)
+
+
+def test_pages_from_elsewhere_are_counted_anew_in_each_pass():
+    server = Model(list(range(3_000)))
+    sweep = begun(server, 1)
+    elsewhere = page_at(server, 1_500)[1]
+
+    def three_strays(sweep: Sweep) -> Sweep:
+        for _ in range(3):
+            ask = sweeps.wanted(sweep, settled(), 1)[0]
+            sweep = sweeps.read(sweep, settled(), ask, elsewhere)
+        return sweep
+
+    sweep = three_strays(sweep)
+    ask, view = page_at(server, 499)
+    sweep = sweeps.read(sweep, settled(), ask, replace(view, ids=(77_777, *view.ids[1:])))
+    assert (sweep.passes, sweep.verdict) == (2, None)
+    assert three_strays(sweep).verdict is None
+
+
 def test_a_page_after_the_verdict_changes_nothing():
     server = Model(list(range(700)))
     sweep = begun(server, 10)
@@ -92,6 +152,8 @@ def test_beyond_the_total_and_the_reach_nothing_is_wanted_in_advance():
     server = Model(list(range(1_200)))
     sweep = begun(server, 1)
     assert [ask.start for ask in sweeps.wanted(sweep, settled(), 8)] == [499, 998]
+    exact = begun(Model(list(range(999))), 1)
+    assert [ask.start for ask in sweeps.wanted(exact, settled(), 8)] == [499]
     deep = Model(list(range(11_000)))
     sweep = begun(deep, 20)
     starts = [ask.start for ask in sweeps.wanted(sweep, settled(), 8)]
@@ -126,7 +188,28 @@ def test_ten_minutes_later_the_head_is_read_again(minutes, goes_on):
         sweeps.begin(sweep.listing, audit="rolling", now_us=later),
     ):
         assert again.listing.ids == tuple(range(999)), "whatever happens, nothing is forgotten"
+        assert again.passes == sweep.passes
         assert (sweeps.wanted(again, settled(), 1)[0].start == 998) is goes_on
+
+
+def test_a_pass_that_is_gone_on_with_goes_on_as_if_it_had_never_stopped():
+    server = Model(list(range(3_000)))
+    sweep = begun(server, 2)
+    again = sweeps.begin(sweep.listing, audit="rolling", now_us=server.now_us)
+    assert again.listing == sweep.listing
+    assert sweeps.wanted(again, settled(), 8) == sweeps.wanted(sweep, settled(), 8)
+    ask, view = page_at(server, 998)
+    before = replace(view, read_at_us=min(sweep.listing.proved_at_us) - 1)
+    assert sweeps.read(again, settled(), ask, before) == again, "it was read before the pass"
+
+
+def test_a_stale_pass_that_has_joined_its_rows_wants_many_pages_at_once_again():
+    server = Model(list(range(3_000)))
+    sweep = begun(server, 2)
+    server.now_us += DAY_US
+    sweep = sweeps.refreshed(sweep, server.now_us)
+    sweep = sweeps.read(sweep, settled(), *page_at(server, 0))
+    assert [ask.start for ask in sweeps.wanted(sweep, settled(), 3)] == [998, 1_497, 1_996]
 
 
 def test_a_stale_pass_that_reads_the_head_again_may_join_what_it_knew_even_in_a_full_audit():
@@ -242,7 +325,120 @@ def test_a_proof_that_fails_reads_everything_again(spoil):
     assert sweep.verdict.verified
 
 
+def test_a_proof_may_show_more_than_was_asked():
+    server = Model(list(range(1_200)))
+    listing = look(server).listing
+    server.now_us += DAY_US
+    sweep = sweeps.begin(listing, audit="rolling", now_us=server.now_us)
+    sweep = sweeps.read(sweep, settled(), *page_at(server, 0))
+    (ask,) = sweeps.wanted(sweep, settled(), 1)
+    whole = replace(page_at(server, 0)[1], ids=tuple(range(1_200)))
+    sweep = sweeps.read(sweep, settled(), ask, whole)
+    assert sweep.verdict is not None and sweep.verdict.verified
+    assert set(sweep.listing.proved_at_us) == {whole.read_at_us}
+
+
+def test_one_look_asks_for_one_proof_even_where_the_clock_was_set_back_meanwhile():
+    server = Model(list(range(1_200)))
+    listing = look(server).listing
+    server.now_us += DAY_US
+    sweep = sweeps.begin(listing, audit="rolling", now_us=server.now_us)
+    server.now_us -= DAY_US // 2
+    server.ids[700], proofs = 99_999, 0
+    while asks := sweeps.wanted(sweep, settled(), 1):
+        proofs += sweep.proof_of is not None
+        sweep = sweeps.read(sweep, settled(), asks[0], server.answer(asks[0]))
+    assert sweep.listing.ids == tuple(server.ids)
+    assert proofs == 1
+
+
+# A total that moves, or lies for a while.
+
+
+def starts(server: Model) -> list[int | None]:
+    return [ask.start for ask in server.asked]
+
+
+def test_a_total_that_moves_costs_a_look_at_the_head_that_joins_what_was_read():
+    server = Model(list(range(1_200)))
+
+    def remove_one_below(model: Model) -> None:
+        if len(model.asked) == 2:
+            del model.ids[1_100]
+
+    server.before_answer = remove_one_below
+    sweep = look(server)
+    assert sweep.verdict == Verdict(Outcome.VERIFIED, 1_199, 1_199)
+    assert starts(server) == [0, 499, 998, 0]
+    assert sweep.listing.doubt is None
+
+
+def test_a_total_that_moves_while_new_rows_are_joined_costs_another_look_at_the_head():
+    server = Model(list(range(1_200)))
+    listing = look(server, audit="off").listing
+    server.ids[:0] = range(20_000, 20_600)
+    server.asked.clear()
+
+    def lie_at_first(model: Model) -> None:
+        model.lies_by = int(len(model.asked) == 1)
+
+    server.before_answer = lie_at_first
+    sweep = look(server, listing, audit="off")
+    assert sweep.verdict == Verdict(Outcome.VERIFIED, 1_800, 1_800)
+    assert starts(server) == [0, 499, 0]
+
+
+def test_after_an_end_that_the_total_contradicts_every_page_is_read_again():
+    server = Model(list(range(1_200)), lies_by=1)
+
+    def tell_the_truth(model: Model) -> None:
+        model.lies_by = int(len(model.asked) <= 4)
+
+    server.before_answer = tell_the_truth
+    sweep = look(server)
+    assert sweep.verdict == Verdict(Outcome.VERIFIED, 1_200, 1_200)
+    assert starts(server)[4:] == [0, 499, 998]
+
+
+def test_a_total_of_another_lie_in_every_pass_is_unsteady_and_the_listing_whole():
+    server = Model(list(range(300)))
+
+    def lie_anew(model: Model) -> None:
+        model.lies_by = 1 + (len(model.asked) - 1) // 2
+
+    server.before_answer = lie_anew
+    sweep = look(server)
+    assert sweep.verdict == Verdict(Outcome.UNSTEADY, 300, 303)
+    assert sweep.listing.whole is True
+
+
+def test_the_total_that_is_told_of_an_unsteady_listing_is_the_last_one():
+    server = Model(list(range(1_200)))
+
+    def change(model: Model) -> None:
+        page = len(model.asked)
+        model.ids = [page * 10_000 + row for row in range(1_200 + page)]
+
+    server.before_answer = change
+    assert look(server).verdict == Verdict(Outcome.UNSTEADY, 500, 1_206)
+
+
 # Beyond the reach.
+
+
+def test_a_listing_that_ends_just_before_the_reach_is_not_truncated():
+    server = Model(list(range(10_498)), lies_by=3)
+    verdict = look(server).verdict
+    assert verdict == Verdict(Outcome.DISAGREES, 10_498, 10_501)
+
+
+def test_rows_that_are_gone_do_not_count_as_out_of_reach():
+    server = Model(list(range(10_500)))
+    known = look(server).listing
+    server.ids = [20_001, 20_002, *server.ids[:-2]]
+    sweep = look(server, known, audit="full")
+    assert sweep.verdict == Verdict(Outcome.VERIFIED, 10_500, 10_500)
+    assert sweep.listing.ids == tuple(server.ids)
 
 
 def test_rows_out_of_reach_keep_the_moment_when_they_were_last_proved():

@@ -95,7 +95,7 @@ def believed(known: Listing, now_us: int) -> Listing:
 
 def refreshed(sweep: Sweep, now_us: int) -> Sweep:
     """Return the sweep as it goes on now: from the head if its pages have gone stale."""
-    if sweep.verdict is not None or sweep.proof_of is not None or not sweep.fresh:
+    if not sweep.fresh:  # nor has a sweep any with a verdict, or while it awaits a proof
         return sweep
     if now_us - sweep.last_read_us <= STALE_AFTER_US:
         return sweep
@@ -317,7 +317,6 @@ def _from_the_head(sweep: Sweep, known: Listing, passes: int) -> Sweep:
         fresh_at_us=(),
         steady=True,
         passes=passes,
-        barren_pages=0,
         stray_pages=0,
         proof_of=None,
     )
@@ -342,4 +341,4 @@ def _proved_again(sweep: Sweep, start: int | None, view: PageView) -> Sweep:
     proved_at = at[:row] + (view.read_at_us,) * len(page) + at[row + len(page) :]
     verdict = Verdict(Outcome.VERIFIED, len(listing.ids), listing.total)
     known = replace(listing, proved_at_us=proved_at)
-    return replace(sweep, known=known, proof_of=None, verdict=verdict)
+    return replace(sweep, known=known, verdict=verdict)
