@@ -4,6 +4,7 @@ import shutil
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -358,6 +359,27 @@ async def test_workspaces_that_cannot_be_read_end_the_run_and_say_so(tmp_path: P
         report, codes = await project.export_with_codes()
         assert codes == [4]
         assert report.stopped_because == "undiscovered"
+
+
+@pytest.mark.parametrize("on", ["workspaces", "tests"])
+async def test_workspaces_that_answer_at_the_second_try_cost_one_request_more(
+    tmp_path: Path, on: str
+):
+    async with discovering(tmp_path, "{workspaces: all}") as project:
+        project.sandbox.add_fault(Fault(FaultKind.STATUS, on=on, value=503))
+        report = await project.export()
+        assert report.status is Status.COMPLETE
+        assert (report.pipelines[0].tests, report.requests.retried) == (9, 1)
+
+
+async def test_a_page_of_tests_that_never_makes_sense_leaves_the_run_undiscovered(tmp_path: Path):
+    async with discovering(tmp_path, "{workspaces: all}") as project:
+        project.sandbox.add_fault(Fault(FaultKind.STATUS, on="tests", value=500, times=0))
+        project.patience = replace(project.patience, attempts=1, outage_seconds=60.0)
+        report, codes = await project.export_with_codes()
+        assert codes == [4]
+        assert report.stopped_because == "undiscovered"
+        assert "The workspaces could not be read" in (report.pipelines[0].error or "")
 
 
 async def test_what_a_product_has_not_is_not_asked_for(tmp_path: Path):

@@ -65,6 +65,26 @@ def test_a_page_read_at_the_very_moment_when_the_pass_began_counts():
     assert sweep.listing.ids == tuple(range(999))
 
 
+def test_pages_under_way_together_count_whichever_was_read_first():
+    server = Model(list(range(3_000)))
+    sweep = begun(server, 1)
+    later, earlier = page_at(server, 998), page_at(server, 499)
+    assert later[1].read_at_us < earlier[1].read_at_us
+    for ask, view in (earlier, later):
+        sweep = sweeps.read(sweep, settled(), ask, view)
+    assert sweep.listing.ids == tuple(range(1_498))
+
+
+def test_pages_that_hold_fewer_rows_than_they_echo_are_read_to_the_end():
+    server = Model(list(range(900)), cap=300)
+    sweep = sweeps.begin(Listing(), audit="off", now_us=server.now_us)
+    while asks := sweeps.wanted(sweep, settled(), 1):
+        view = replace(server.answer(asks[0]), limit=500)
+        sweep = sweeps.read(sweep, settled(), asks[0], view)
+    assert sweep.verdict == Verdict(Outcome.VERIFIED, 900, 900)
+    assert [ask.start for ask in server.asked] == [0, 299, 598, 897]
+
+
 def test_a_page_that_tells_no_offset_lies_where_it_was_asked():
     server = Model(list(range(1_200)))
     listing = look(server).listing
