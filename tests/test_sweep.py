@@ -68,9 +68,9 @@ def test_a_page_read_at_the_very_moment_when_the_pass_began_counts():
 def test_pages_under_way_together_count_whichever_was_read_first():
     server = Model(list(range(3_000)))
     sweep = begun(server, 1)
-    later, earlier = page_at(server, 998), page_at(server, 499)
-    assert later[1].read_at_us < earlier[1].read_at_us
-    for ask, view in (earlier, later):
+    deeper, next_one = page_at(server, 998), page_at(server, 499)
+    assert deeper[1].read_at_us < next_one[1].read_at_us
+    for ask, view in (next_one, deeper):
         sweep = sweeps.read(sweep, settled(), ask, view)
     assert sweep.listing.ids == tuple(range(1_498))
 
