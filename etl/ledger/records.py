@@ -138,12 +138,14 @@ class _Packed(msgspec.Struct, array_like=True):
 class PackedRecord:
     """A record as bytes, made once for ledger and lake; `rows` counts the landed ones.
 
-    `newest_us` is when the newest session ended that is due, None where none is.
+    `due` is the number of sessions that are due, `newest_us` when the newest of them ended,
+    None where none is.
     """
 
     packed: bytes
     read_at_us: int
     rows: Mapping[str, int]
+    due: int = 0
     newest_us: int | None = None
 
 
@@ -173,7 +175,8 @@ def pack(record: Record) -> PackedRecord:
         )
     )
     newest_us = max((session.ended_at_us for session in record.due.values()), default=None)
-    return PackedRecord(packed, listing.read_at_us, record.rows(), newest_us)
+    rows, due = record.rows(), len(record.due)
+    return PackedRecord(packed, listing.read_at_us, rows, due, newest_us)
 
 
 def unpack(packed: bytes) -> Record:

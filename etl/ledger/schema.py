@@ -43,7 +43,10 @@ MIGRATIONS: Final = (
         report TEXT
     ) STRICT, WITHOUT ROWID;
     """,
-    "ALTER TABLE records ADD COLUMN newest_due_us INTEGER;",
+    """
+    ALTER TABLE records ADD COLUMN newest_due_us INTEGER;
+    ALTER TABLE records ADD COLUMN due INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 """Statement by statement, each version's step from the one before; only ever appended to."""
 

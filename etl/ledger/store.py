@@ -51,6 +51,14 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
+class Due:
+    """How many sessions of a test are due, and when the newest of them ended."""
+
+    sessions: int = 0
+    newest_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Looked:
     """A look at a test's listing: what is known now and, once it has ended, the verdict.
 
@@ -344,10 +352,11 @@ class Ledger:
         with self._errors():
             return [test for (test,) in self._database.execute("SELECT test_id FROM records")]
 
-    def tests_due(self) -> dict[str, int | None]:
-        """Return the tests that are known, and when the newest session ended that is due."""
+    def tests_due(self) -> dict[str, Due]:
+        """Return what is due of each test that is known."""
         with self._errors():
-            return dict(self._database.execute("SELECT test_id, newest_due_us FROM records"))
+            found = self._database.execute("SELECT test_id, due, newest_due_us FROM records")
+            return {test: Due(sessions, newest_us) for test, sessions, newest_us in found}
 
     def read_all_again(self) -> None:
         """Forget every listing, so that the next look at each test reads it to the end."""
@@ -484,14 +493,15 @@ class Ledger:
 
 def _put_record(database: sqlite3.Connection, test_id: str, record: PackedRecord) -> None:
     database.execute(
-        "INSERT INTO records (test_id, rows, length, record, newest_due_us) "
-        "VALUES (?1, ?2, ?3, ?4, ?5) "
-        "ON CONFLICT DO UPDATE SET rows = ?2, length = ?3, record = ?4, newest_due_us = ?5",
+        "INSERT INTO records (test_id, rows, length, record, due, newest_due_us) "
+        "VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO UPDATE "
+        "SET rows = ?2, length = ?3, record = ?4, due = ?5, newest_due_us = ?6",
         (
             test_id,
             sum(record.rows.values()),
             len(record.packed),
             seal(record.packed),
+            record.due,
             record.newest_us,
         ),
     )

@@ -1,6 +1,6 @@
 """What a run shows while it goes on: live on a terminal, a log line a minute elsewhere."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -29,6 +29,7 @@ class Progress:
     tests_done: int = 0
     tally: Tally = field(default_factory=Tally)
     client: Client | None = None
+    follow_ups_left: Callable[[], int] = field(default=lambda: 0)
     is_shown: bool = False
     logged_at: float = float("-inf")
     waited_at: float = float("-inf")
@@ -65,10 +66,13 @@ class Progress:
 
     def seconds_left(self) -> float | None:
         """Return how long the rest takes at the paced rate, as far as can be told."""
-        if self.client is None or not self.tests_done or self.tests_done >= self.tests:
+        tests_left = self.tests - self.tests_done
+        if self.client is None or (tests_left and not self.tests_done):
             return None
         usage = self.client.usage
-        requests = usage.total / self.tests_done * (self.tests - self.tests_done)
+        requests: float = self.follow_ups_left()
+        if tests_left:
+            requests += usage.total / self.tests_done * tests_left
         return requests * usage.window_seconds / max(1, usage.limit)
 
     def fields(self) -> dict[str, str | int | float | None]:
@@ -81,6 +85,7 @@ class Progress:
             "tests": self.tests,
             "rows": sum(self.tally.rows.values()),
             "requests": usage.total if usage else 0,
+            "follow_ups_left": self.follow_ups_left(),
             "left_in_window": usage.left_in_window if usage else None,
             "waiting_seconds": round(usage.waiting_seconds, 1) if usage else None,
             "seconds_left": None if left is None else round(left),
@@ -106,6 +111,8 @@ def _picture(progress: Progress) -> RenderableType:
     grid.add_row("pipeline", progress.pipeline or "starting")
     grid.add_row("tests", f"{progress.tests_done} of {progress.tests}")
     grid.add_row("rows", f"{sum(progress.tally.rows.values()):,} new")
+    if requests := progress.follow_ups_left():
+        grid.add_row("sessions", f"{requests:,} requests left, as far as listed")
     if usage is not None:
         waiting = f", next in {usage.waiting_seconds:.0f} s" if usage.waiting_seconds else ""
         grid.add_row(

@@ -1,6 +1,9 @@
 """Knows every stage: opens, wires, drains and closes them.
 
-`looks` decides which page to ask next over all tests, `fetching` asks it, `keeping`
-makes answers durable, `pipeline` wires the stages of one pipeline and `export` runs
-several, with signals, limits and the report.
+What is asked are `errands`: of the `catalogue` (workspaces and their tests), of listings
+(`looks` decides which page is next over all tests, `pages` asks it), and of what follows
+from these (`follow_ups`). `fetching` runs errands from whichever source, `keeping` makes
+answers durable, `draining` lands them, `inbox` passes on what an earlier process left.
+`pipeline` wires the stages of one pipeline, `export` runs several, with signals, limits and
+the report; `discovery` reads the catalogue alone.
 """

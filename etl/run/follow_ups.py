@@ -14,6 +14,7 @@ from typing import Any
 from etl.client.values import Answer, Endpoint, Fetched, Request, Scope, TryLater
 from etl.errors import NotFound, TestFailed
 from etl.ledger.due import Feeds, is_test_due, sessions_due
+from etl.ledger.store import Due
 from etl.run.inbox import Key
 from etl.run.queue import Queue
 from etl.run.stores import Stores
@@ -57,7 +58,7 @@ class FollowUps:
         self._queue = queue
         self._to_be_listed: set[str] = set()
         self._in_inbox = in_inbox
-        self._to_open: list[tuple[int, int, str]] = []
+        self._to_open: list[tuple[int, int, str, int]] = []
         self._opening = 0
         self._leased = 0
         self._ready: deque[FollowUp] = deque()
@@ -76,27 +77,34 @@ class FollowUps:
         """Take in tests that this run is going to look at."""
         self._to_be_listed.update(test_ids if self._endpoints else ())
 
-    def known(self, newest_us_by_test: Mapping[str, int | None]) -> None:
-        """Take in tests whose listing is known, and when their newest due session ended."""
-        for test_id, newest_us in newest_us_by_test.items():
-            if test_id not in self._to_be_listed:
-                self._note(test_id, newest_us)
+    @property
+    def left(self) -> int:
+        """How many requests are left, as far as it is known."""
+        ready = len(self._ready) + len(self._delayed) + self._leased
+        return ready + sum(requests for *_, requests in self._to_open)
 
-    def listed(self, test_id: str, newest_us: int | None) -> None:
-        """Take in that a test's look has ended, and when its newest due session ended."""
+    def known(self, due_by_test: Mapping[str, Due]) -> None:
+        """Take in what is due of tests whose listing is known."""
+        for test_id, due in due_by_test.items():
+            if test_id not in self._to_be_listed:
+                self._note(test_id, due)
+
+    def listed(self, test_id: str, due: Due) -> None:
+        """Take in that a test's look has ended, and what is due of it."""
         if test_id in self._to_be_listed:
             self._to_be_listed.discard(test_id)
-            self._note(test_id, newest_us)
+            self._note(test_id, due)
 
     def not_listed(self, test_id: str) -> None:
         """Take in that a test could not be looked at: nothing more is asked of it."""
         self._to_be_listed.discard(test_id)
 
-    def _note(self, test_id: str, newest_us: int | None) -> None:
+    def _note(self, test_id: str, due: Due) -> None:
         for rank, endpoint in enumerate(self._endpoints):
-            is_due = newest_us is not None or endpoint.scope is Scope.TEST
-            if is_due and self._feeds.has(test_id, endpoint.name):
-                heapq.heappush(self._to_open, (rank, -(newest_us or 0), test_id))
+            requests = 1 if endpoint.scope is Scope.TEST else due.sessions
+            if requests and self._feeds.has(test_id, endpoint.name):
+                newest_first = -(due.newest_us or 0)
+                heapq.heappush(self._to_open, (rank, newest_first, test_id, requests))
 
     def next(self, now: float, now_us: int) -> "FollowUpErrand | None":
         """Lease what to ask for next."""
@@ -114,7 +122,7 @@ class FollowUps:
         """Look up what is due of the next test."""
         if self._ready or not self._to_open:
             return None
-        rank, _, test_id = heapq.heappop(self._to_open)
+        rank, _, test_id, _ = heapq.heappop(self._to_open)
         self._opening += 1
         return self._open(self._endpoints[rank], test_id, now_us)
 

@@ -23,7 +23,7 @@ from etl.lake.records import Records
 from etl.lake.recovery import Recovery, recover
 from etl.lake.rendering import Tally, landing_plan
 from etl.ledger.due import Feeds
-from etl.ledger.store import Ledger, Looked, Work, ended, open_ledger
+from etl.ledger.store import Due, Ledger, Looked, Work, ended, open_ledger
 from etl.ledger.threaded import LedgerThread
 from etl.pacing.clock import Clock
 from etl.paging.dialect import Dialect, first_dialect, remembered
@@ -199,6 +199,7 @@ class PipelineRun:
         in_inbox = left.others.keys()
         follow_ups = FollowUps(asked, self._feeds, stores, queue, in_inbox=in_inbox)
         self._follow_ups, self.outcome.failures = follow_ups, follow_ups.failures
+        self._progress.follow_ups_left = lambda: follow_ups.left
         pages = Pages(looks, stores, queue, left.pages)
         kept = await stores.ledger.call(stores.ledger.ledger.note, CATALOGUE_UNDER_WAY)
         catalogue = self._catalogue(looks, stores, queue, left, kept)
@@ -218,7 +219,7 @@ class PipelineRun:
         self._follow_ups.expect(test.test_id for test in work)
         looks.add(work)
         due = await ledger.call(ledger.ledger.tests_due)
-        self._follow_ups.known({test: due.get(test) for test in tests})
+        self._follow_ups.known({test: due.get(test, Due()) for test in tests})
         self._progress.tests += len(work)
         self.outcome.tests = len(tests)
 
@@ -271,7 +272,7 @@ class PipelineRun:
         if packed is None or look.failed is not None:
             self._follow_ups.not_listed(look.test_id)
         else:
-            self._follow_ups.listed(look.test_id, packed.newest_us)
+            self._follow_ups.listed(look.test_id, Due(packed.due, packed.newest_us))
         if self._fetching is not None:
             self._fetching.wake()
 
