@@ -227,6 +227,8 @@ def test_a_cap_is_believed_where_the_pipelines_file_fixes_the_style():
         (UNSETTLED_OFFSETS, ASKED_LATER, echo(25, 0), UNSETTLED_OFFSETS),
         (UNSETTLED_OFFSETS, ASKED_LATER, echo(None, 499), UNSETTLED_OFFSETS),
         (UNSETTLED_OFFSETS, ASKED_LATER, echo(501, 499), UNSETTLED_OFFSETS),
+        (LEARNING, ASKED_LATER, echo(None, 499), LEARNING),  # asked before the style changed
+        (LEARNING, ASKED_LATER, echo(501, 499), LEARNING),
     ],
 )
 def test_offsets_are_believed_once_an_echo_can_mean_nothing_else(dialect, ask, view, learned):

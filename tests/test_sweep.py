@@ -85,6 +85,18 @@ def test_pages_that_hold_fewer_rows_than_they_echo_are_read_to_the_end():
     assert [ask.start for ask in server.asked] == [0, 299, 598, 897]
 
 
+def test_two_full_pages_without_a_new_row_end_a_pass_and_one_does_not():
+    server = Model(list(range(3_000)))
+
+    def push_down(model: Model) -> None:
+        if len(model.asked) == 3:
+            model.ids[:0] = range(20_000, 20_499)
+
+    server.before_answer = push_down
+    assert begun(server, 5).verdict is None
+    assert [ask.start for ask in server.asked] == [0, 499, 998, 998, 0]
+
+
 def test_a_page_that_tells_no_offset_lies_where_it_was_asked():
     server = Model(list(range(1_200)))
     listing = look(server).listing
@@ -406,6 +418,21 @@ def test_a_total_that_moves_while_new_rows_are_joined_costs_another_look_at_the_
     sweep = look(server, listing, audit="off")
     assert sweep.verdict == Verdict(Outcome.VERIFIED, 1_800, 1_800)
     assert starts(server) == [0, 499, 0]
+
+
+def test_a_total_that_tells_the_truth_at_the_last_page_alone_costs_one_pass_more():
+    server = Model(list(range(1_200)))
+    listing = look(server, audit="off").listing
+    server.ids.insert(0, 20_000)
+    server.asked.clear()
+
+    def lie_to_the_end(model: Model) -> None:
+        model.lies_by = int(len(model.asked) < 4)
+
+    server.before_answer = lie_to_the_end
+    sweep = look(server, listing, audit="off")
+    assert sweep.verdict == Verdict(Outcome.VERIFIED, 1_201, 1_201)
+    assert (starts(server), sweep.passes) == ([0, 499, 998, 1_200, 0], 2)
 
 
 def test_after_an_end_that_the_total_contradicts_every_page_is_read_again():

@@ -195,8 +195,8 @@ def _decided(sweep: Sweep, dialect: Dialect, start: int, view: PageView) -> Swee
     """
     if sweep.fresh and _may_join(sweep):
         sweep = _joined(sweep, dialect)
-    if sweep.verdict is not None or sweep.proof_of is not None or (not sweep.fresh and view.ids):
-        return sweep
+        if not sweep.fresh:  # it ends here, or begins anew
+            return sweep
     short = view.limit is None or len(view.ids) < view.limit
     at_end = (
         (len(sweep.fresh) == sweep.total == start + len(view.ids))
