@@ -116,7 +116,7 @@ def _print(found: Mapping[str, Discovered]) -> None:
             say(f"{connection}: workspace {workspace.name}: {len(tests)} tests")
     print_table(("workspace", "test", "title", "type", "product", "ordered at"), rows)
     for product, count in products.most_common():
-        say(f"{count} tests are {product}")
+        say(f"{count} test{' is' if count == 1 else 's are'} {product}")
 
 
 def _pipelines(found: Mapping[str, Discovered]) -> Iterator[tuple[str, list[tuple[str, str]]]]:

@@ -44,9 +44,9 @@ def _headline(report: RunReport) -> str:
 
 def _print_pipeline(pipeline: PipelineReport, console: Console) -> None:
     rows = ", ".join(
-        f"{_count(count, 'new row')} in {table}" for table, count in pipeline.rows.items()
+        f"{_count(count, 'new row')} in {table}" for table, count in pipeline.rows.items() if count
     )
-    _say(console, f"{pipeline.name}: {rows or 'no table'}", "bold")
+    _say(console, f"{pipeline.name}: {rows or 'no new rows'}", "bold")
     _say(console, f"  tests      {pipeline.verified} of {pipeline.tests} proved complete")
     new = f"{_count(pipeline.files, 'new file')}, {_size(pipeline.bytes)}"
     _say(console, f"  lake       {pipeline.lake}  ({new})")

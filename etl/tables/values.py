@@ -134,9 +134,10 @@ def key_hash(parts: Sequence[object]) -> int:
 _FIELD_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 
-def field_name(name: str) -> str:
-    """Return a field's name for the report, unless it may be data: a map by e-mail address."""
-    return name if _FIELD_NAME.fullmatch(name) else "(a name that is none)"
+def field_name(path: str) -> str:
+    """Return a field's path for the report, without what may be data: a map by e-mail address."""
+    steps = path.split(".")
+    return ".".join(step if _FIELD_NAME.fullmatch(step) else "(no name)" for step in steps)
 
 
 def printable(body: bytes) -> str:

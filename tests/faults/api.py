@@ -642,7 +642,7 @@ CHAPTER = Chapter(
         ),
         Case(
             "a field that nobody knows, whose name would move the cursor",
-            "new field '(a name that is none)', which no table knows … complete in",
+            "new field '(no name)', which no table knows … complete in",
             0,
             [row(FaultKind.ROW_FIELDS, {"\x1b[2J": 1})],
         ),

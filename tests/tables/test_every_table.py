@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from etl.client.values import UnreadableBodyError
 from etl.tables.registry import endpoints, tables
-from etl.tables.values import RUN_COLUMNS, AnyTable, Rows
+from etl.tables.values import RUN_COLUMNS, AnyTable, Rows, field_name
 from tests.tables.served import BODIES, FED, Fed, body, encoded, proved, read
 
 VTT = b"WEBVTT\n\n1\n00:01.000 --> 00:02.000\n<v Ann>Hello\n\n00:02.000 --> 00:03.500\nGo on"
@@ -202,3 +202,15 @@ def test_a_field_that_nobody_knows_is_kept_wherever_it_appears(fed: Fed):
             if isinstance(text, str)
         )
         assert kept, path
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("tasks.response.answer.treeTest", "tasks.response.answer.treeTest"),
+        ("people.jane@example", "people.(no name)"),
+        ("\x1b[2J", "(no name)"),
+    ],
+)
+def test_the_path_of_an_unknown_field_is_told_without_what_may_be_data(path: str, told: str):
+    assert field_name(path) == told
