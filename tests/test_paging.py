@@ -359,9 +359,11 @@ def test_an_echo_of_another_page_is_named():
     assert dialects.wrong_echo(settled(), ask, replace(view, offset=499)) is None
 
 
-Change = st.tuples(
-    st.sampled_from(["arrive", "remove", "late", "swap", "nothing"]), st.integers(0, 10_000)
-)
+_KINDS = ["arrive", "remove", "late", "nothing"]
+Change = st.tuples(st.sampled_from([*_KINDS, "swap"]), st.integers(0, 10_000))
+# The API orders rows by time, so they come and go; where they also swap places, within minutes
+# and unseen, the rolling proof finds out what a first look cannot.
+ComingOrGoing = st.tuples(st.sampled_from(_KINDS), st.integers(0, 10_000))
 
 
 def changed(server: Model, change: tuple[str, int], fresh_id: int) -> None:
@@ -415,7 +417,7 @@ def test_a_listing_that_rests_is_known_to_the_row_after_as_many_looks_as_it_has_
 @given(
     size=st.integers(0, 150),
     cap=st.integers(3, 40),
-    changes=st.lists(Change, min_size=1, max_size=8),
+    changes=st.lists(ComingOrGoing, min_size=1, max_size=8),
     seed=st.integers(0, 2**32),
 )
 def test_no_first_look_is_verified_with_a_row_missing_that_was_there_all_along(
