@@ -102,6 +102,11 @@ def refreshed(sweep: Sweep, now_us: int) -> Sweep:
     return replace(_from_the_head(sweep, sweep.listing, sweep.passes), joins=True)
 
 
+def begun_anew(sweep: Sweep) -> Sweep:
+    """Return the sweep with nothing of this pass: its pages cannot be trusted."""
+    return _from_the_head(sweep, sweep.known, sweep.passes + 1)
+
+
 def wanted(sweep: Sweep, dialect: Dialect, most: int) -> tuple[PageAsk, ...]:
     """Return at most `most` pages to ask now, the one that decides first.
 

@@ -70,10 +70,22 @@ class Looks:
         self._most_pages = most_pages
         self._unsettled_answers = 0
 
-    def unlearn(self) -> None:
-        """Forget how the API spells pages: the next answers tell."""
+    def doubt(self, job: Job) -> bool:
+        """Learn anew how the API spells pages, and begin this look anew: a few times at most.
+
+        What was learned from an echo that lied would fail every later look too. Returns
+        whether it is tried.
+        """
+        self.give_back(job)
+        look = self._under_way.get(job.test_id)
+        if look is None or look.sweep.passes >= sweeps.MOST_PASSES:
+            return False
         self.dialect = self._first_dialect
         self._unsettled_answers = 0
+        look.sweep = sweeps.begun_anew(look.sweep)
+        look.in_hand.clear()
+        look.tries.clear()
+        return True
 
     def add(self, work: Iterable[Work]) -> None:
         """Take in more tests to look at."""

@@ -125,16 +125,16 @@ class PageErrand:
 
     async def failed(self, error: TestFailed) -> None:
         """End the look, unless a 400 may mean that the spelling is not understood."""
-        other = None
+        looks = self.pages.looks
         if isinstance(error, BadRequest):
-            other = after_bad_request(self.pages.looks.dialect)
-        if other is None or self.job.ask.style is other.style:
-            if isinstance(error, BadRequest) and self.job.ask.number == 0:
-                self.pages.looks.unlearn()  # perhaps pages count from 1
-            await self.pages.fail(self.job.test_id, str(error))
-            return
-        self.pages.looks.dialect = other
-        self.give_back()
+            other = after_bad_request(looks.dialect)
+            if other is not None and self.job.ask.style is not other.style:
+                looks.dialect = other
+                self.give_back()
+                return
+            if self.job.ask.number == 0 and looks.doubt(self.job):
+                return  # pages may count from 1 after all
+        await self.pages.fail(self.job.test_id, str(error))
 
     async def gave_up(self, later: TryLater) -> None:
         """End the look; a body that nobody can read is kept."""
@@ -155,12 +155,11 @@ class PageErrand:
     async def delay(self, now: float, seconds: float, later: TryLater) -> None:
         """Ask the page again after a while; the ledger remembers when, and why.
 
-        Other pages than were asked, again and again, may show that the spelling was learned
-        from an echo that lied: then it is learned anew, lest every later look fail too.
+        Other pages than were asked, again and again, cast doubt on what was learned.
         """
         self.pages.looks.retry(self.job, now, seconds)
-        if later.kind is TryKind.NOT_ASKED and self.job.attempt % _DOUBT_AFTER == _DOUBT_AFTER - 1:
-            self.pages.looks.unlearn()
+        if later.kind is TryKind.NOT_ASKED and self.job.attempt + 1 == _DOUBT_AFTER:
+            self.pages.looks.doubt(self.job)
         stores = self.pages.stores
         not_before_us = stores.now_us() + int(seconds * 1e6)
         work = Work(self.job.test_id, self.job.attempt + 1, not_before_us)
