@@ -423,3 +423,13 @@ async def test_a_catalogue_that_outgrows_the_budget_is_gone_on_with(tmp_path: Pa
         assert kinds["workspaces"] == 1
         assert kinds["page"] == 9
         assert total + report.requests.total == kinds.total()
+
+
+async def test_a_cursor_that_comes_round_again_is_no_end_of_the_tests(tmp_path: Path):
+    async with discovering(tmp_path, "{workspaces: all}") as project:
+        test = project.sandbox.test_ids[0]
+        body = f'[{{"uuid": "{test}", "type": "STUDYV2", "cursor": "again"}}]'
+        project.sandbox.add_fault(Fault(FaultKind.BODY, on="tests", value=body, times=0))
+        report, codes = await project.export_with_codes()
+        assert codes == [4]
+        assert "comes round again" in (report.pipelines[0].error or "")

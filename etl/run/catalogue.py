@@ -123,6 +123,9 @@ class Catalogue:
 
     def _want(self, page: Page) -> None:
         """Ask for a page, unless it was asked, or lies in the inbox already."""
+        comes_round = page.object_id in self._seen and page.cursor is not None
+        if comes_round or len(self._seen) >= _MOST_PAGES:
+            self._failure = self._failure or _without_end(page, len(self._seen))
         if page.object_id in self._seen or len(self._seen) >= _MOST_PAGES:
             return
         self._seen.add(page.object_id)
@@ -176,6 +179,14 @@ class Catalogue:
         """Let it be leased again."""
         self._leased -= 1
         self._ready.appendleft(page)
+
+
+def _without_end(page: Page, pages: int) -> TestFailed:
+    return TestFailed(
+        f"The tests of a workspace have no end: after {pages} requests a page comes round again.",
+        where=f"workspace {page.workspace_id}",
+        advice="List the tests by their ids instead, and tell the vendor's support.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
