@@ -1,6 +1,7 @@
 """The configuration is refused with the place and the way out, or it is whole."""
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -700,7 +701,7 @@ def test_a_secret_file_without_a_secret_is_refused(content, said, loaded, tmp_pa
 
 
 def test_a_secret_command_is_run_without_a_shell(loaded):
-    command = f"{sys.executable} -c \"print('$HOME; {SECRET}')\""
+    command = f"{shlex.quote(sys.executable)} -c \"print('$HOME; {SECRET}')\""
     environ = {"USERTESTING_CLIENT_ID": "a", "USERTESTING_CLIENT_SECRET_COMMAND": command}
     assert secret_of(loaded(pipeline(), environ)) == f"$HOME; {SECRET}"
 
