@@ -123,10 +123,11 @@ class Catalogue:
 
     def _want(self, page: Page) -> None:
         """Ask for a page, unless it was asked, or lies in the inbox already."""
-        comes_round = page.object_id in self._seen and page.cursor is not None
-        if comes_round or len(self._seen) >= _MOST_PAGES:
+        is_new = page.object_id not in self._seen
+        if not is_new and page.cursor is None:
+            return  # a workspace that is listed twice
+        if not is_new or len(self._seen) >= _MOST_PAGES:
             self._failure = self._failure or _without_end(page, len(self._seen))
-        if page.object_id in self._seen or len(self._seen) >= _MOST_PAGES:
             return
         self._seen.add(page.object_id)
         content = self._in_inbox.get((page.endpoint.name, None, None, page.object_id))
