@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from etl.client.values import Answer
 from etl.errors import AlreadyRunning, StateError
-from etl.ledger import locks, store
+from etl.ledger import locks, places
 from etl.ledger.blobs import seal, unseal
 from etl.ledger.damage import DamagedError, set_aside, state_error
 from etl.ledger.due import ROUND_LIFE_US
@@ -20,7 +20,8 @@ from etl.ledger.frames import identity
 from etl.ledger.reading import open_state, read_status
 from etl.ledger.records import Record, pack, pack_proofs, unpack, with_proofs
 from etl.ledger.schema import VERSION
-from etl.ledger.store import Landed, Ledger, Looked, Work, ended, open_ledger
+from etl.ledger.store import Ledger, open_ledger
+from etl.ledger.values import File, Landed, Looked, Work, ended
 from etl.paging.values import Listing, Outcome, PageView, Verdict
 
 NOW_US = 1_700_000_000_000_000
@@ -137,7 +138,7 @@ def test_a_postponed_look_is_remembered_but_no_clock_can_put_it_off_for_long(led
 
 def test_what_the_lake_records_can_be_forgotten_without_the_inbox(ledger):
     frame = ledger.keep([answer(1)])
-    file = store.File("sessions/part.parquet", 7, 10, 1_000)
+    file = File("sessions/part.parquet", 7, 10, 1_000)
     ledger.land(Landed(7, files=[file], records={"a": pack(Record())}))
     assert (ledger.commits_known(), ledger.files(), ledger.tests_known()) == (
         {7},
@@ -420,9 +421,9 @@ def test_a_state_directory_on_a_network_file_system_is_refused(
     told = tmp_path / "mounts"
     if mounts is not None:
         told.write_text(mounts.format(folder=tmp_path))
-    monkeypatch.setattr(store, "Path", lambda _: told)
+    monkeypatch.setattr(places, "Path", lambda _: told)
     if refused:
         with pytest.raises(StateError, match="network file system"):
-            store.refuse_network_file_system(tmp_path)
+            places.refuse_network_file_system(tmp_path)
     else:
-        store.refuse_network_file_system(tmp_path)
+        places.refuse_network_file_system(tmp_path)

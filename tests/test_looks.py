@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from etl.config.models import Pagination
-from etl.ledger.store import Work
+from etl.ledger.values import Work
 from etl.paging.dialect import Dialect, first_dialect
 from etl.paging.values import Listing, PageView, Style
 from etl.run.looks import Looks

@@ -24,7 +24,7 @@ from etl.lake.names import commit_name, partition_value, read_data_name
 from etl.ledger.damage import DamagedError
 from etl.ledger.frames import pack_frame, unpack_frame
 from etl.ledger.records import Record, pack, unpack
-from etl.ledger.store import Ended
+from etl.ledger.values import Ended
 from etl.pacing.clock import SystemClock
 from etl.paging.values import Listing, Outcome, Verdict
 from etl.tables.registry import endpoints

@@ -26,7 +26,8 @@ from blockbuster import BlockBuster
 from etl.client.values import Answer, Fetched
 from etl.lake import commits
 from etl.lake.landing import Kept
-from etl.ledger.store import Landed, Ledger, open_ledger
+from etl.ledger.store import Ledger, open_ledger
+from etl.ledger.values import Landed
 from etl.report.values import Status
 from etl.sandbox.faults import Fault, FaultKind
 from etl.sandbox.pages import page_of

@@ -11,7 +11,7 @@ from etl.cli.mending import reset_command
 from etl.lake import commits
 from etl.lake.commits import Commit
 from etl.lake.local import LocalLake
-from etl.ledger.store import File
+from etl.ledger.values import File
 from etl.plan.orders import Asked
 from etl.sandbox.faults import Fault, FaultKind
 from tests.exporting import Project, open_project

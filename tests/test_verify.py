@@ -26,7 +26,7 @@ from etl.lake.partitions import Layout
 from etl.lake.scan import rows_elsewhere
 from etl.lake.verify import verify as verify_lake
 from etl.ledger.records import pack
-from etl.ledger.store import File
+from etl.ledger.values import File
 from etl.run.export import Limits
 from etl.sandbox.faults import Fault, FaultKind
 from etl.tables.registry import tables

@@ -18,7 +18,7 @@ from etl.client.values import Content, Fetched, Request, Scope, TryLater
 from etl.config.models import Config, Connection, Pipeline
 from etl.errors import TestFailed, Unreachable, UsageError
 from etl.lake.local import LocalLake
-from etl.ledger.store import make_state_dir
+from etl.ledger.places import make_state_dir
 from etl.pacing.clock import SystemClock
 from etl.plan.orders import Asked, Order, exportable, orders
 from etl.run.errors import single_error

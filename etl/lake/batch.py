@@ -18,7 +18,7 @@ from etl.lake.local import LocalLake
 from etl.lake.names import data_name
 from etl.lake.partitions import Layout
 from etl.ledger.records import Session
-from etl.ledger.store import File
+from etl.ledger.values import File
 from etl.tables.values import Column
 
 ROW_GROUP_ROWS: Final = 50_000

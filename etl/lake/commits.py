@@ -20,7 +20,7 @@ from etl.errors import LakeError
 from etl.lake.names import commit_name
 from etl.ledger.frames import Identity
 from etl.ledger.records import PackedRecord, Record, unpack, with_proofs
-from etl.ledger.store import Ended, File
+from etl.ledger.values import Ended, File
 from etl.paging.values import Outcome, Verdict
 from etl.tables import rejects
 

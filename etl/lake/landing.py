@@ -22,8 +22,8 @@ from etl.lake.records import Records
 from etl.lake.rendering import LandingPlan, Renderer, Tally
 from etl.lake.scan import may_hold, rows_in, table_of
 from etl.ledger.records import PackedRecord, Record
-from etl.ledger.store import Ended, Landed, Looked, ended
 from etl.ledger.threaded import LedgerThread
+from etl.ledger.values import Ended, Landed, Looked, ended
 from etl.paging.values import Listing
 from etl.tables.sessions import SessionsPage
 from etl.tables.values import (

@@ -11,7 +11,8 @@ from etl.lake.local import LocalLake
 from etl.lake.names import read_data_name
 from etl.lake.scan import is_known, keys_in, may_hold, table_of
 from etl.ledger.records import PackedRecord, Record, pack
-from etl.ledger.store import File, Ledger
+from etl.ledger.store import Ledger
+from etl.ledger.values import File
 
 
 @dataclass(slots=True)

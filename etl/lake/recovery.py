@@ -21,7 +21,8 @@ from etl.lake.strays import Stray, judge
 from etl.ledger import due
 from etl.ledger.due import Fed, Feeds
 from etl.ledger.records import Record, pack
-from etl.ledger.store import Ended, Landed, Ledger
+from etl.ledger.store import Ledger
+from etl.ledger.values import Ended, Landed
 from etl.tables.personal import disagreement
 
 LAKE_ID: Final = "lake_id"

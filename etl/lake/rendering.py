@@ -16,7 +16,7 @@ from etl.lake.partitions import Layout
 from etl.ledger import due
 from etl.ledger.due import Feeds
 from etl.ledger.records import Record, Session, session_key
-from etl.ledger.store import Ended
+from etl.ledger.values import Ended
 from etl.plan.orders import Order, feeds_of
 from etl.tables import rejects
 from etl.tables.personal import PersonalData, personal_data

@@ -21,7 +21,7 @@ from etl.lake.local import LocalLake
 from etl.lake.names import read_data_name
 from etl.lake.scan import is_known, row_keys_in, rows_elsewhere, table_of
 from etl.lake.strays import Stray, judge
-from etl.ledger.store import File
+from etl.ledger.values import File
 from etl.tables.registry import tables
 
 

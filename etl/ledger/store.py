@@ -4,9 +4,8 @@ Its methods block, so callers run them in a thread; one call at a time, in any t
 """
 
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -19,103 +18,13 @@ from etl.ledger.damage import DamagedError, is_damage, set_aside, state_error
 from etl.ledger.due import goes_on
 from etl.ledger.frames import Identity, identity, pack_frame, unpack_frame
 from etl.ledger.locks import held
-from etl.ledger.records import PackedRecord, Record, pack, pack_proofs, unpack
+from etl.ledger.places import make_state_dir, refuse_network_file_system
+from etl.ledger.records import PackedRecord, Record, pack, unpack
 from etl.ledger.schema import MIGRATIONS, VERSION
+from etl.ledger.values import Due, Ended, File, Landed, Work
 from etl.pacing.rules import LONGEST_RETRY_SECONDS
-from etl.paging.values import Listing, Verdict
 
 _LONGEST_DELAY_US: Final = int((LONGEST_RETRY_SECONDS + 1) * 1_000_000)
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """A data file that a commit names: its path in the lake, rows, bytes and their xxh3 hash.
-
-    The hash stands in the commit alone, for `etl verify`: the ledger does not keep it.
-    """
-
-    path: str
-    batch: int
-    rows: int
-    bytes: int
-    xxh3: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """A test's listing to look at, and what earlier tries came to."""
-
-    test_id: str
-    attempts: int = 0
-    not_before_us: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """How many sessions of a test are due, and when the newest of them ended."""
-
-    sessions: int = 0
-    newest_us: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """A look at a test's listing: what is known now and, once it has ended, the verdict.
-
-    `failed` says why a look could not be made at all; then there is no verdict.
-    """
-
-    test_id: str
-    listing: Listing
-    verdict: Verdict | None = None
-    looked_at_us: int = 0
-    failed: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a look ended, without the listing: small, since a run keeps it for each test.
-
-    `proofs` says when each stretch of the listing was last proved, `sessions` its length.
-    """
-
-    test_id: str
-    verdict: Verdict | None
-    looked_at_us: int
-    failed: str | None
-    sessions: int
-    proofs: bytes
-
-
-def ended(look: Looked) -> Ended | None:
-    """Return how a look ended, or None while it goes on."""
-    if look.verdict is None and look.failed is None:
-        return None
-    listing = look.listing
-    return Ended(
-        look.test_id,
-        look.verdict,
-        look.looked_at_us,
-        look.failed,
-        len(listing.ids),
-        pack_proofs(listing),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Landed:
-    """What one commit of the lake means for the ledger, marked in one transaction.
-
-    `reopened` are tests to be looked at anew: their work and proofs are forgotten.
-    """
-
-    batch: int
-    files: Sequence[File] = ()
-    replaced: Collection[str] = ()
-    records: Mapping[str, PackedRecord] = field(default_factory=dict)
-    reopened: Collection[str] = ()
-    looks: Sequence[Ended] = ()
-    frames: Sequence[int] = ()
 
 
 @contextmanager
@@ -134,18 +43,6 @@ def open_ledger(state_dir: Path, pipeline: str) -> Iterator["Ledger"]:
             yield ledger
         finally:
             ledger.close()
-
-
-def make_state_dir(state_dir: Path) -> None:
-    """Make the state directory, open to its owner alone."""
-    try:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StateError(
-            f"The state directory cannot be made: {disk_reason(error)}.",
-            where=str(state_dir),
-            advice=f"{disk_advice(error)} Or point ETL_STATE_DIR to another folder.",
-        ) from error
 
 
 def _opened(path: Path) -> "Ledger":
@@ -544,29 +441,3 @@ def _put_look(database: sqlite3.Connection, look: Ended) -> None:
         "UPDATE work SET state = ?, last_error = ? WHERE test_id = ?",
         ("failed" if look.failed else "done", look.failed, look.test_id),
     )
-
-
-_NETWORK_FILE_SYSTEMS: Final = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ncpfs", "9p", "fuse.sshfs", "fuse.s3fs"}
-)
-
-
-def refuse_network_file_system(folder: Path) -> None:
-    """Raise StateError if the folder lies where SQLite's locks cannot be trusted."""
-    mounts = Path("/proc/self/mounts")
-    if not mounts.exists():  # macOS: nothing to read; SQLite's own checks remain
-        return
-    resolved = folder.resolve()
-    best = ("", "")
-    for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
-        _, place, kind, *_ = line.split(" ")
-        point = place.replace("\\040", " ")
-        if resolved.is_relative_to(point) and len(point) >= len(best[0]):
-            best = (point, kind)
-    if best[1] in _NETWORK_FILE_SYSTEMS:
-        raise StateError(
-            f"The state directory lies on a network file system ({best[1]}), "
-            "where SQLite cannot keep it safe.",
-            where=str(folder),
-            advice="Set ETL_STATE_DIR to a folder on a local disk; the lake may stay where it is.",
-        )

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from etl.client.http import Client
 from etl.lake.rendering import Tally
-from etl.ledger.store import Ended
+from etl.ledger.values import Ended
 from etl.pacing.events import Events, no_events
 
 LOG_EVERY_SECONDS: Final = 60.0

@@ -7,7 +7,7 @@ from anyio import EndOfStream, move_on_after
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from etl.lake.landing import Kept, Landing
-from etl.ledger.store import Looked
+from etl.ledger.values import Looked
 from etl.pacing.clock import Clock
 from etl.report.progress import Progress
 from etl.run.queue import ByteBudget, size_of

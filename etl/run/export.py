@@ -16,7 +16,8 @@ from anyio import CancelScope, create_task_group, open_signal_receiver, to_threa
 
 from etl.client.http import Client, open_client
 from etl.errors import AlreadyRunning, EtlError, StateError, disk_advice, disk_reason
-from etl.ledger.store import Ended, make_state_dir
+from etl.ledger.places import make_state_dir
+from etl.ledger.values import Ended
 from etl.plan.orders import Order
 from etl.report.progress import LOOK_EVERY_SECONDS, Progress
 from etl.report.values import (

@@ -14,7 +14,7 @@ from typing import Any
 from etl.client.values import Answer, Endpoint, Fetched, Request, Scope, TryLater
 from etl.errors import NotFound, TestFailed
 from etl.ledger.due import Feeds, is_test_due, sessions_due
-from etl.ledger.store import Due
+from etl.ledger.values import Due
 from etl.run.inbox import Key
 from etl.run.queue import Queue
 from etl.run.stores import Stores

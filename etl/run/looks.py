@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from etl.ledger.store import Work
+from etl.ledger.values import Work
 from etl.paging import sweep as sweeps
 from etl.paging.dialect import Dialect, after_answer
 from etl.paging.sweep import Sweep

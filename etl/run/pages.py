@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from etl.client.values import Fetched, Request, TryKind, TryLater
 from etl.errors import BadRequest, TestFailed
-from etl.ledger.store import Looked, Work
+from etl.ledger.values import Looked, Work
 from etl.paging.dialect import after_bad_request, wrong_echo
 from etl.paging.sweep import Sweep
 from etl.paging.values import PageView

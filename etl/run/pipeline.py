@@ -23,8 +23,9 @@ from etl.lake.records import Records
 from etl.lake.recovery import Recovery, recover
 from etl.lake.rendering import Tally, landing_plan
 from etl.ledger.due import Feeds
-from etl.ledger.store import Due, Ledger, Looked, Work, ended, open_ledger
+from etl.ledger.store import Ledger, open_ledger
 from etl.ledger.threaded import LedgerThread
+from etl.ledger.values import Due, Looked, Work, ended
 from etl.pacing.clock import Clock
 from etl.paging.dialect import Dialect, first_dialect, remembered
 from etl.plan.catalogue import Catalogued, catalogue_need, recalled, selected

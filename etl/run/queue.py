@@ -7,7 +7,7 @@ from anyio import Event, WouldBlock
 from anyio.streams.memory import MemoryObjectSendStream
 
 from etl.client.values import Fetched
-from etl.ledger.store import Looked
+from etl.ledger.values import Looked
 
 Item = Fetched[Any] | Looked
 

@@ -16,7 +16,8 @@ import pytest
 from anyio import to_thread
 
 from etl.ledger.records import PackedRecord
-from etl.ledger.store import Landed, open_ledger
+from etl.ledger.store import open_ledger
+from etl.ledger.values import Landed
 from tests.exporting import Project, open_project
 from tests.faults import Case, Chapter, Ended, Provoke
 
