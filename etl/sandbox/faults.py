@@ -43,6 +43,7 @@ class FaultKind(StrEnum):
     WRONG_RANGE = "wrong_range"
     REPLACED = "replaced"
     HUGE = "huge"
+    STALL = "stall"
 
 
 ENDPOINTS: Final = (
@@ -83,7 +84,9 @@ class Fault:
     transcript's head. Of media alone: `expired` refuses the link, `short` sends half the
     bytes as if they were all, `wrong_range` answers a range that was not asked for,
     `replaced` puts another file in the place of this one, `huge` promises `value` bytes
-    (100 GB if None) and sends zeros until the client hangs up.
+    (100 GB if None) and sends zeros until the client hangs up, `stall` sends half the bytes
+    and then nothing; its `headers` leave out those that are `"absent"`, of which
+    `Content-Length` makes a body that does not say how long it is.
     """
 
     kind: FaultKind

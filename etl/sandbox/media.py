@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from functools import lru_cache
 from random import Random
 from typing import Final
@@ -16,6 +17,7 @@ _BLOCK_BYTES: Final = 64 * 1024
 _NOISE: Final = Random("media").randbytes(_BLOCK_BYTES)
 _SHARES: Final = {"videos": 1, "clips": 8, "reels": 4}
 _RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)")
+_FIRST_EDITION: Final = datetime(2025, 6, 1, tzinfo=UTC)
 _STAMP: Final = "%Y%m%dT%H%M%SZ"
 
 
@@ -37,6 +39,11 @@ class MediaFile:
     def etag(self) -> str:
         """Its entity tag, as an object store's."""
         return f'"{hashlib.md5(self._seal(0), usedforsecurity=False).hexdigest()}"'
+
+    @property
+    def last_modified(self) -> str:
+        """When it was put there: a day later with each edition."""
+        return format_datetime(_FIRST_EDITION + timedelta(days=self.edition), usegmt=True)
 
     @property
     def sha256(self) -> str:

@@ -6,10 +6,12 @@ made a mistake that is counted.
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain, repeat
 from typing import Final
 
+import anyio
 from aiohttp import web
 
 from etl.sandbox.faults import Fault, FaultKind, striking
@@ -29,7 +31,7 @@ class _Part:
     end: int
     status: int = 200
     promised_bytes: int | None = None
-    break_off: bool = False
+    breaks: FaultKind | None = None
 
 
 async def transfer(sandbox: Sandbox, request: web.Request) -> web.StreamResponse:
@@ -76,7 +78,7 @@ def _part(request: web.Request, file: MediaFile) -> _Part:
     """Return what is asked for; raises ValueError if there is nothing of it."""
     whole = _Part(0, file.size_bytes)
     condition = request.headers.get("If-Range", file.etag)
-    if condition != file.etag:
+    if condition not in (file.etag, file.last_modified):
         return whole
     asked = range_of(request.headers.get("Range", ""), file.size_bytes)
     return whole if asked is None else _Part(*asked, status=206)
@@ -86,10 +88,9 @@ def _falsified(part: _Part, file: MediaFile, fault: Fault) -> _Part:
     match fault.kind:
         case FaultKind.SHORT:
             return replace(part, end=(part.start + part.end) // 2)
-        case FaultKind.CUT_BODY:
-            half = (part.start + part.end) // 2
-            promised = part.end - part.start
-            return replace(part, end=half, promised_bytes=promised, break_off=True)
+        case FaultKind.CUT_BODY | FaultKind.STALL:
+            half, promised = (part.start + part.end) // 2, part.end - part.start
+            return replace(part, end=half, promised_bytes=promised, breaks=fault.kind)
         case FaultKind.WRONG_RANGE:
             return replace(part, start=min(part.start + 7, file.size_bytes - 1), status=206)
         case FaultKind.HUGE:
@@ -107,22 +108,27 @@ async def _sent(
         "Content-Length": str(promised),
         "Content-Type": "video/mp4",
         "ETag": file.etag,
+        "Last-Modified": file.last_modified,
     }
     if part.status == 206:
-        told = f"bytes {part.start}-{part.end - 1}/{file.size_bytes}"
-        headers["Content-Range"] = told
+        end = part.end if part.breaks is None else part.start + promised
+        headers["Content-Range"] = f"bytes {part.start}-{end - 1}/{file.size_bytes}"
     for fault in faults:
         if fault.kind is FaultKind.HEADERS:
             headers |= fault.value
+    headers = {name: value for name, value in headers.items() if value != "absent"}
     response = web.StreamResponse(status=part.status, headers=headers)
     await response.prepare(request)
     chunks: Iterator[bytes] = file.chunks(part.start, part.end)
-    if part.promised_bytes is not None and not part.break_off:
+    if part.promised_bytes is not None and part.breaks is None:
         chunks = chain(chunks, repeat(_ZEROS))
-    for chunk in chunks:
-        sandbox.media_bytes += len(chunk)
-        await response.write(chunk)
-    if part.break_off and request.transport is not None:
+    with suppress(ConnectionResetError):  # the client has gone
+        for chunk in chunks:
+            sandbox.media_bytes += len(chunk)
+            await response.write(chunk)
+    if part.breaks is FaultKind.STALL:
+        await anyio.sleep_forever()
+    if part.breaks is FaultKind.CUT_BODY and request.transport is not None:
         request.transport.close()
     return response
 
