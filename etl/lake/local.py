@@ -52,7 +52,7 @@ class LocalLake:
     @contextmanager
     def locked(self, pipeline: str) -> Iterator[None]:
         """Hold the pipeline's lock in this lake. Raises AlreadyRunning."""
-        with _disk_errors(self.root):
+        with disk_errors(self.root):
             self._make_folder(self.root / _RECORD)
         with held(self.root / _RECORD / f"lock-{pipeline}", f"pipeline {pipeline!r} in this lake"):
             yield
@@ -63,7 +63,7 @@ class LocalLake:
 
     def identity(self) -> str | None:
         """Return the lake's random id, or None if it has none (yet)."""
-        with _disk_errors(self.root):
+        with disk_errors(self.root):
             try:
                 told = json.loads((self.root / _RECORD / "lake.json").read_bytes())
                 return str(told["id"])
@@ -78,7 +78,7 @@ class LocalLake:
 
     def found(self) -> str:
         """Give a new lake its id, and return it."""
-        with _disk_errors(self.root):
+        with disk_errors(self.root):
             record = self.root / _RECORD
             self._make_folder(record)
             content = json.dumps({"id": secrets.token_hex(16), "version": 1}) + "\n"
@@ -87,7 +87,7 @@ class LocalLake:
 
     def commits(self, pipeline: str) -> list[int]:
         """Return the numbers of a pipeline's commits, ascending."""
-        with _disk_errors(self.root):
+        with disk_errors(self.root):
             folder = self._commits_folder(pipeline)
             names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
         numbers = (read_commit_name(name) for name in names)
@@ -95,7 +95,7 @@ class LocalLake:
 
     def pipelines(self) -> list[str]:
         """Return the names of the pipelines that have committed to this lake."""
-        with _disk_errors(self.root):
+        with disk_errors(self.root):
             folder = self.root / _RECORD / "answers"
             names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
         return sorted(name.removeprefix("pipeline=") for name in names if "=" in name)
@@ -106,7 +106,7 @@ class LocalLake:
 
     def data_files(self) -> dict[str, int]:
         """Return all files under the tables' folders with their sizes, hidden ones too."""
-        with _disk_errors(self.root):
+        with disk_errors(self.root):
             if not self.root.is_dir():
                 return {}
             return dict(self._walk(self.root, ""))
@@ -129,7 +129,7 @@ class LocalLake:
         self._refuse_another()
         self.refuse_links(path)
         final = self.root / path
-        with _disk_errors(self.root):
+        with disk_errors(self.root):
             self._make_folder(final.parent)
         return final.with_name(hidden_name(final.name))
 
@@ -149,39 +149,39 @@ class LocalLake:
         """Give data files their final names, durably and all together."""
         self._refuse_another()
         hidden = {path: self._hidden(path) for path in paths}
-        with _disk_errors(self.root), ThreadPoolExecutor(_SYNCS_AT_ONCE) as pool:
+        with disk_errors(self.root), ThreadPoolExecutor(_SYNCS_AT_ONCE) as pool:
             mode = self._mode(0o666)
             for place in hidden.values():
                 place.chmod(mode)
-            list(pool.map(_sync, hidden.values()))
+            list(pool.map(sync, hidden.values()))
             for path, place in hidden.items():
                 place.rename(self.root / path)
-            list(pool.map(_sync, self._folders_of(paths)))
+            list(pool.map(sync, self._folders_of(paths)))
 
     def commit(self, pipeline: str, batch: int, content: bytes | memoryview) -> bool:
         """Create a commit, durably; return False if another writer already has."""
         self._refuse_another()
-        with _disk_errors(self.root):
+        with disk_errors(self.root):
             folder = self._commits_folder(pipeline)
             made = not folder.is_dir()
             self._make_folder(folder)
             created = self._create(folder / commit_name(batch), content)
             if made:
                 for parent in (folder.parent, folder.parent.parent, self.root, self.root.parent):
-                    _sync(parent)
+                    sync(parent)
         return created
 
     def digest(self, place: Path) -> str:
         """Return the xxh3 hash of a file's bytes."""
         digest = xxhash.xxh3_64()
-        with _disk_errors(self.root), place.open("rb") as file:
+        with disk_errors(self.root), place.open("rb") as file:
             for some in iter(partial(file.read, _DIGEST_BYTES), b""):
                 digest.update(some)
         return digest.hexdigest()
 
     def remove(self, paths: Iterable[str]) -> None:
         """Remove data files, under their final or hidden names; gone already is fine."""
-        with _disk_errors(self.root):
+        with disk_errors(self.root):
             for path in paths:
                 (self.root / path).unlink(missing_ok=True)
                 self._hidden(path).unlink(missing_ok=True)
@@ -197,7 +197,7 @@ class LocalLake:
     def doubt(self, pipeline: str, paths: Collection[str]) -> None:
         """Note which data files do not hold what was committed, though their size tells nothing."""
         note = self.root / _RECORD / f"doubted-{pipeline}.json"
-        with _disk_errors(self.root):
+        with disk_errors(self.root):
             note.unlink(missing_ok=True)
             if paths:
                 self._create(note, json.dumps(sorted(paths)).encode())
@@ -205,7 +205,7 @@ class LocalLake:
     def remove_unfinished_commits(self, pipeline: str) -> None:
         """Remove what deaths left of commits, and of the lake's id, that were not whole yet."""
         record = self.root / _RECORD
-        with _disk_errors(self.root):
+        with disk_errors(self.root):
             for left in self._commits_folder(pipeline).glob(f".*{_UNFINISHED}"):
                 left.unlink(missing_ok=True)
             for left in record.glob(f".lake.json.*{_UNFINISHED}"):
@@ -214,17 +214,47 @@ class LocalLake:
     def put_aside(self, path: str) -> str:
         """Move a damaged file out of readers' sight, and return where it is now."""
         aside = f"{_RECORD}/damaged/{path.replace('/', '~')}"
-        with _disk_errors(self.root):
+        with disk_errors(self.root):
             self._make_folder((self.root / aside).parent)
             with suppress(FileNotFoundError):  # gone since it was listed
                 (self.root / path).rename(self.root / aside)
-            _sync((self.root / path).parent)
+            sync((self.root / path).parent)
         return aside
+
+    def record_folder(self, name: str) -> Path:
+        """Make a folder of the lake's own record, if it is not there, and return it."""
+        self._refuse_another()
+        self.refuse_links(f"{_RECORD}/{name}")
+        folder = self.root / _RECORD / name
+        with disk_errors(self.root):
+            self._make_folder(folder)
+        return folder
+
+    def adopt(self, place: Path, path: str) -> None:
+        """Give a finished file of the record a name among the data too, durably.
+
+        By a link, so that it stays where it is as well until somebody removes it there. A file
+        of that name and size is this one, adopted before; another size is a broken file.
+        """
+        self._refuse_another()
+        self.refuse_links(path)
+        final = self.root / path
+        with disk_errors(self.root):
+            self._make_folder(final.parent)
+            place.chmod(self._mode(0o666))
+            try:
+                os.link(place, final)
+            except FileExistsError:
+                if final.stat().st_size != place.stat().st_size:
+                    final.unlink()
+                    os.link(place, final)
+            for folder in self._folders_of([path]):
+                sync(folder)
 
     def probe(self) -> None:
         """Write and remove a file as a landing would; raises LakeError where it could not."""
         path = f"{_RECORD}/probe-{secrets.token_hex(4)}.parquet"
-        with _disk_errors(self.root):
+        with disk_errors(self.root):
             self._make_folder(self.root / _RECORD)
             try:
                 if not self._create(self.root / path, b"probe"):
@@ -285,11 +315,12 @@ class LocalLake:
         except BaseException:
             hidden.unlink(missing_ok=True)
             raise
-        _sync(path.parent)
+        sync(path.parent)
         return True
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Make a file, or the names in a folder, durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -298,7 +329,7 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def _disk_errors(root: Path) -> Iterator[None]:
+def disk_errors(root: Path) -> Iterator[None]:
     """Turn the system's errors into ours, in one place."""
     try:
         yield

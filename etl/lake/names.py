@@ -1,7 +1,9 @@
 """What files in a lake are called, and how a name is read back."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Final
 from urllib.parse import quote, unquote
 
@@ -11,6 +13,13 @@ _DATA_FILE: Final = re.compile(
     r"(?P<hidden>\.?)part-(?P<pipeline>.+)-(?P<batch>\d{8})-(?P<attempt>[0-9a-f]{8})-(?P<number>\d+)"
     r"\.(?P<ending>parquet|unfinished)"
 )
+_SAFE: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_ENDINGS: Final[Mapping[str | None, str]] = {
+    "audio/mpeg": ".mp3",
+    "video/mp4": ".mp4",
+    "video/quicktime": ".mov",
+    "video/webm": ".webm",
+}
 _COMMIT: Final = re.compile(r"(?P<batch>\d{8})\.parquet")
 
 
@@ -73,3 +82,23 @@ def partition_value(folder: str) -> tuple[str, str | None]:
     """Return the column and value that a partition folder's name holds."""
     column, _, value = folder.partition("=")
     return column, None if value == NULL_PARTITION else unquote(value)
+
+
+def safe_name(key: str) -> str:
+    """Return a file name for a key: a UUID and its like as they are, all else as a hash.
+
+    No two keys share one, also where a file system knows no case.
+    """
+    if _SAFE.fullmatch(key):
+        return key
+    return "~" + sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def media_path(folder: str, object_id: str, digest: str, content_type: str | None) -> str:
+    """Return where a media file lies, from the lake's root; `folder` is its row's.
+
+    The name tells the content (`digest`, its SHA-256), so that a row's file never changes: one
+    that was replaced at its source is another file here. What the host calls it is no matter.
+    """
+    ending = _ENDINGS.get(content_type, "")
+    return f"{folder}/_files/{safe_name(object_id)}-{digest[:16]}{ending}"
