@@ -195,7 +195,7 @@ BAD: dict[str, tuple[str, str, str]] = {
         f"{N}.audit",
         "is 'roling' (did you mean 'rolling'?); accepted: 'off', 'rolling' or 'full'",
     ),
-    "edited: replace": (pipeline("§edited: replace"), f"{N}.edited", "this version accepts 'repo"),
+    "edited: maybe": (pipeline("§edited: maybe"), f"{N}.edited", "accepted: 'report' or 'replace'"),
     "keep_bodies: maybe": (
         pipeline("§keep_bodies: maybe"),
         f"{N}.keep_bodies",
@@ -876,11 +876,9 @@ def test_a_typo_is_refused_also_where_nothing_runs(loaded):
 
 
 def test_what_this_version_cannot_do_is_no_mistake_where_it_does_not_run(loaded):
-    later = (
-        f"  later: {{tests: [{TEST}], edited: replace, lake: {{url: 's3://b', format: delta}}}}\n"
-    )
+    later = f"  later: {{tests: [{TEST}], lake: {{url: 's3://b', format: delta}}}}\n"
     assert list(loaded(pipeline() + later, pipelines=["nightly"]).pipelines) == ["nightly"]
-    assert "edited: is 'replace'" in refusal(loaded, pipeline() + later)
+    assert "format: is 'delta'" in refusal(loaded, pipeline() + later)
 
 
 @pytest.mark.parametrize("line", ["audit: ${V}", "tables: ['${V}']", "connection: ${V}"])

@@ -90,8 +90,6 @@ def not_in_this_version(pipeline: Pipeline) -> Iterator[tuple[tuple[str, ...], s
     if pipeline.lake.path is None:
         scheme = pipeline.lake.url.partition("://")[0]
         yield ("lake", "url"), f"is on {scheme}://; this version accepts a path or file://"
-    if pipeline.edited != "report":
-        yield ("edited",), "is 'replace'; this version accepts 'report'"
 
 
 def _expression_mistake(expression: str) -> str | None:

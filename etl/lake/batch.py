@@ -4,9 +4,10 @@ Nothing here is seen by a reader, or outlives a kill, before the landing publish
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 
 from etl.errors import LakeError, disk_advice, disk_reason
 from etl.lake.local import LocalLake
-from etl.lake.names import data_name
+from etl.lake.names import data_name, hidden_name
 from etl.lake.partitions import Layout
 from etl.ledger.records import Session
 from etl.ledger.values import File
@@ -50,19 +51,26 @@ def shape_of(layout: Layout, columns: Sequence[Column]) -> Shape:
 
 @dataclass(slots=True)
 class _Part:
-    """One data file in the making."""
+    """One data file in the making; `file` is what it is once it is closed."""
 
     path: str
-    shape: Shape
+    schema: pa.Schema
+    repeating: tuple[str, ...]
+    layer: int = 0
     waiting: list[tuple[tuple[int, int], pa.RecordBatch]] = field(default_factory=list)
     rows_waiting: int = 0
     rows_written: int = 0
     place: Path | None = None
     writer: pq.ParquetWriter | None = None
+    file: File | None = None
 
 
 class Batch:
-    """The rows of one commit, by table and partition."""
+    """The rows of one commit, by table, partition and layer.
+
+    Rows that replace others of the same batch lie in a higher layer than these: in another
+    file, so that they can be told from what they replace.
+    """
 
     def __init__(self, lake: LocalLake, pipeline: str, number: int) -> None:
         """Begin a batch; no file is made before a row group is full."""
@@ -72,7 +80,9 @@ class Batch:
         self._lake = lake
         self._pipeline = pipeline
         self._attempt = secrets.token_hex(4)
-        self._parts: dict[str, _Part] = {}
+        self._numbers = count()
+        self._parts: dict[tuple[str, int], _Part] = {}
+        self._taken_over: list[_Part] = []
         self._full: list[_Part] = []
 
     @property
@@ -86,22 +96,40 @@ class Batch:
         rows: pa.RecordBatch,
         order: tuple[int, int],
         session: Session | None = None,
+        layer: int = 0,
     ) -> None:
         """Gather rows. Within a row group, rows stand in the order given by `order`.
 
         `session` is the one that they all belong to, where a table is asked by session.
         """
         for folder, some in shape.layout.split(rows, session):
-            part = self._parts.get(folder)
+            part = self._parts.get((folder, layer))
             if part is None:
-                name = data_name(self._pipeline, self.number, self._attempt, len(self._parts))
-                part = self._parts[folder] = _Part(f"{folder}/{name}", shape)
-            part.waiting.append((order, some))
-            part.rows_waiting += some.num_rows
+                part = self._begun(folder, shape.schema, shape.repeating, layer)
+                self._parts[folder, layer] = part
+            self._gather(part, order, some)
             self.rows += some.num_rows
-            self.bytes_waiting += some.nbytes
             if part.rows_waiting >= ROW_GROUP_ROWS and part not in self._full:
                 self._full.append(part)
+
+    def take_over(
+        self, path: str, schema: pa.Schema, repeating: Iterable[str], rows: Iterable[pa.RecordBatch]
+    ) -> None:
+        """Write rows of an older file into a new one beside it, in its schema; blocks.
+
+        Whatever `rows` raises leaves nothing behind.
+        """
+        part = self._begun(path.rpartition("/")[0], schema, tuple(repeating), 0)
+        self._taken_over.append(part)
+        try:
+            for place, some in enumerate(rows):
+                self._gather(part, (0, place), some)
+                if part.rows_waiting >= ROW_GROUP_ROWS:
+                    self._write(part)
+        except BaseException:
+            self._taken_over.remove(part)
+            self._discard(part)
+            raise
 
     def write_full(self) -> None:
         """Write the row groups that are full; blocks."""
@@ -111,25 +139,41 @@ class Batch:
 
     def finish(self) -> list[File]:
         """Write what is left and close the files, still under hidden names; blocks."""
-        files = []
-        for part in self._parts.values():
-            if part.waiting:
-                self._write(part)
-            files.append(self._closed(part))
-        return files
+        return [self._finished(part) for part in self._all if part.waiting or part.place]
+
+    def unseen(self) -> Mapping[str, int]:
+        """Return the layers of the batch's own files, once finished, by their hidden paths."""
+        return {_hidden(part): part.layer for part in self._parts.values()}
+
+    def drop(self, hidden: str) -> None:
+        """Remove one of the batch's own files, by its hidden path; blocks."""
+        for key, part in list(self._parts.items()):
+            if _hidden(part) == hidden:
+                self._discard(self._parts.pop(key))
 
     def abandon(self) -> None:
         """Close and remove whatever this batch has written, published or not; blocks."""
-        for part in self._parts.values():
-            if part.writer is not None:
-                with suppress(OSError, pa.ArrowException):  # on a full disk; it is removed
-                    part.writer.close()
-                part.writer = None
-        self._lake.remove(part.path for part in self._parts.values() if part.place is not None)
+        for part in self._all:
+            self._discard(part)
+
+    @property
+    def _all(self) -> list[_Part]:
+        return [*self._parts.values(), *self._taken_over]
+
+    def _begun(
+        self, folder: str, schema: pa.Schema, repeating: tuple[str, ...], layer: int
+    ) -> _Part:
+        name = data_name(self._pipeline, self.number, self._attempt, next(self._numbers))
+        return _Part(f"{folder}/{name}", schema, repeating, layer)
+
+    def _gather(self, part: _Part, order: tuple[int, int], rows: pa.RecordBatch) -> None:
+        part.waiting.append((order, rows))
+        part.rows_waiting += rows.num_rows
+        self.bytes_waiting += rows.nbytes
 
     def _write(self, part: _Part) -> None:
         part.waiting.sort(key=lambda waiting: waiting[0])
-        table = pa.Table.from_batches([rows for _, rows in part.waiting], part.shape.schema)
+        table = pa.Table.from_batches([rows for _, rows in part.waiting], part.schema)
         self.bytes_waiting -= sum(rows.nbytes for _, rows in part.waiting)
         part.waiting.clear()
         part.rows_waiting = 0
@@ -138,15 +182,22 @@ class Batch:
                 part.place = self._lake.unfinished(part.path)
                 part.writer = pq.ParquetWriter(
                     part.place,
-                    part.shape.schema,
+                    part.schema,
                     compression="zstd",
                     compression_level=1,
-                    use_dictionary=list(part.shape.repeating),  # type: ignore[arg-type]
+                    use_dictionary=list(part.repeating),  # type: ignore[arg-type]
                 )
             part.writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
         except (OSError, pa.ArrowException) as error:
             raise _not_written(part, error) from error
         part.rows_written += table.num_rows
+
+    def _finished(self, part: _Part) -> File:
+        if part.waiting:
+            self._write(part)
+        if part.file is None:
+            part.file = self._closed(part)
+        return part.file
 
     def _closed(self, part: _Part) -> File:
         assert part.writer is not None  # noqa: S101 - a part has rows, and they are written
@@ -159,6 +210,21 @@ class Batch:
             raise _not_written(part, error) from error
         digest = self._lake.digest(part.place)
         return File(part.path, self.number, part.rows_written, size, digest)
+
+    def _discard(self, part: _Part) -> None:
+        """Close and remove a file, whatever it is called by now."""
+        self.bytes_waiting -= sum(rows.nbytes for _, rows in part.waiting)
+        if part.writer is not None:
+            with suppress(OSError, pa.ArrowException):  # on a full disk; it is removed
+                part.writer.close()
+            part.writer = None
+        if part.place is not None:
+            self._lake.remove([part.path])
+
+
+def _hidden(part: _Part) -> str:
+    folder, _, name = part.path.rpartition("/")
+    return f"{folder}/{hidden_name(name)}"
 
 
 def _not_written(part: _Part, error: Exception) -> LakeError:

@@ -58,6 +58,7 @@ class _FileNamed(msgspec.Struct):
 class _Told(msgspec.Struct, omit_defaults=True):
     """What a commit's metadata says. `notes` are the ledger's, for a fresh machine.
 
+    `tests_kept` are those whose rows its files have taken over from those that it replaces.
     The bodies of answers, which no start needs, lie from row group `answers_from` on.
     """
 
@@ -69,6 +70,7 @@ class _Told(msgspec.Struct, omit_defaults=True):
     notes: dict[str, str] = {}
     version: int = 1
     answers_from: int | None = None
+    tests_kept: list[str] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +93,17 @@ def answer_row(answer: Answer, rows: Mapping[str, int], *, keeps_body: bool) -> 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """All that one commit says."""
+    """All that one commit says.
+
+    `tests_kept` are those whose rows its files have taken over from those that it `replaces`.
+    """
 
     pipeline: str
     batch: int
     run_id: str
     files: Sequence[File] = ()
     replaces: Sequence[str] = ()
+    tests_kept: Sequence[str] = ()
     answers: Sequence[AnswerRow] = ()
     records: Mapping[str, PackedRecord] = field(default_factory=dict)
     looks: Sequence[Ended] = ()
@@ -149,6 +155,7 @@ def encode(commit: Commit) -> memoryview:
         run_id=commit.run_id,
         files=[_FileNamed(file.path, file.rows, file.bytes, file.xxh3) for file in commit.files],
         replaces=list(commit.replaces),
+        tests_kept=list(commit.tests_kept),
         notes=dict(commit.notes),
         answers_from=1,
     )
@@ -258,6 +265,7 @@ class CommitNames:
     """What a commit names: its files, those it replaces, the tests whose records it holds."""
 
     batch: int
+    run_id: str
     files: Sequence[File]
     replaces: Sequence[str]
     recorded: frozenset[str]
@@ -269,7 +277,7 @@ def read_names(path: Path, pipeline: str) -> CommitNames:
         told = _told(path, pipeline, file.schema_arrow)
         rows = file.read(["endpoint", "test_id"]).to_pylist()
         recorded = frozenset(str(row["test_id"]) for row in rows if row["endpoint"] == LISTING)
-        return CommitNames(told.batch, _files(told), told.replaces, recorded)
+        return CommitNames(told.batch, told.run_id, _files(told), told.replaces, recorded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,7 +344,7 @@ def _understood(told: _Told, rows: list[dict[str, object]]) -> CommitRead:
         records=records,
         proofs=proofs,
         verdicts=verdicts,
-        test_ids=frozenset(str(row["test_id"] or "") for row in rows),
+        test_ids=frozenset(str(row["test_id"] or "") for row in rows).union(told.tests_kept),
         notes=told.notes,
         answers=answers,
     )

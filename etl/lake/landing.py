@@ -5,7 +5,7 @@ commit point is the commit's file in the lake; the ledger is marked after it.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -19,11 +19,12 @@ from etl.lake.batch import Batch
 from etl.lake.commits import AnswerRow, Commit, answer_row
 from etl.lake.local import LocalLake
 from etl.lake.records import Records
-from etl.lake.rendering import LandingPlan, Renderer, Tally
+from etl.lake.rendering import LandingPlan, Rendered, Renderer, Tally
+from etl.lake.replacing import Replaced, replace_rows
 from etl.lake.scan import may_hold, rows_in, table_of
 from etl.ledger.records import PackedRecord, Record
 from etl.ledger.threaded import LedgerThread
-from etl.ledger.values import Ended, Landed, Looked, ended
+from etl.ledger.values import Ended, File, Landed, Looked, ended
 from etl.paging.values import Listing
 from etl.tables.sessions import SessionsPage
 from etl.tables.values import (
@@ -82,6 +83,8 @@ class Landing:
         self._looks: dict[str, Looked] = {}  # those that go on
         self._ended: dict[str, Ended] = {}
         self._rows: Counter[str] = Counter()
+        self._replaced: Counter[str] = Counter()
+        self._superseded = self._renderer.begin_batch()
         self._changed: set[str] = set()
         self._touched: set[str] = set()
         self._body_bytes = 0
@@ -126,8 +129,14 @@ class Landing:
             self._hold(answer, rendered.page, record)
         for made in rendered.rows:
             place = (self._order.setdefault(test_id, len(self._order)), made.order)
-            self._batch.add(made.shape, made.rows, place, made.session)
-            self._rows[made.table] += made.rows.num_rows
+            self._batch.add(made.shape, made.rows, place, made.session, made.layer)
+        self._count(rendered)
+
+    def _count(self, rendered: Rendered) -> None:
+        """Count what an answer has made: rows that replace others are not new."""
+        self._replaced += rendered.replaced
+        for table, made in rendered.made.items():
+            self._rows[table] += max(0, made - rendered.replaced[table])
 
     def _hold(self, answer: Answer, page: SessionsPage, record: Record) -> None:
         """Hold a page for its look, unless that has ended: its answer leaves the inbox."""
@@ -150,11 +159,13 @@ class Landing:
             for test_id in self._changed | self._touched | looks_go_on | self._ended.keys():
                 if test_id not in self._records.packed or test_id in looks_go_on:
                     self._settle(test_id, await self._records.of(test_id))
-            landed = await to_thread.run_sync(self._land, self._records.packed)
+            known = await self._ledger.call(self._ledger.ledger.files) if self._superseded else {}
+            landed = await to_thread.run_sync(self._land, self._records.packed, known)
             await self._ledger.call(self._ledger.ledger.land, landed)
         self._records.landed()
         self.tally.looks |= self._ended
         self.tally.rows += self._rows
+        self.tally.replaced += self._replaced
         self.tally.files += len(landed.files)
         self.tally.bytes += sum(file.bytes for file in landed.files)
         closed = Closed(self._answers, list(self._ended.values()))
@@ -198,24 +209,19 @@ class Landing:
         said = f"None of its {len(listed)} sessions could be read; they are in the table rejects."
         return replace(how, verdict=None, failed=said)
 
-    def _land(self, packed: Mapping[str, PackedRecord]) -> Landed:
-        """Write, publish and commit the batch; blocks."""
+    def _land(self, packed: Mapping[str, PackedRecord], known: Collection[str]) -> Landed:
+        """Write, publish and commit the batch, and remove what it replaces; blocks.
+
+        `known` are the files that may hold rows which this batch replaces.
+        """
         batch, pipeline = self._batch, self._plan.pipeline
         try:
+            batch.finish()
+            replaced = replace_rows(self._lake, batch, known, self._superseded)
             files = batch.finish()
+            content = commits.encode(self._commit_of(files, replaced, packed))
             self._lake.publish([file.path for file in files])
-            commit = Commit(
-                pipeline=pipeline,
-                batch=batch.number,
-                run_id=self._plan.run_id,
-                files=files,
-                answers=self._answers,
-                records={test: packed[test] for test in sorted(self._changed)},
-                looks=list(self._ended.values()),
-                removed=self._removed_sessions(),
-                notes=self._notes(),
-            )
-            committed = self._lake.commit(pipeline, batch.number, commits.encode(commit))
+            committed = self._lake.commit(pipeline, batch.number, content)
         except BaseException:
             if batch.number not in self._lake.commits(pipeline):
                 batch.abandon()
@@ -228,13 +234,43 @@ class Landing:
                 advice="Nothing of this run's batch is left in the lake; its answers are kept. "
                 "Run again when the other run has ended.",
             )
+        self._remove(replaced)
         return Landed(
             batch=batch.number,
             files=files,
+            replaced=replaced.files,
             records=packed,
             looks=list(self._ended.values()),
             frames=self._frames,
         )
+
+    def _commit_of(
+        self, files: Sequence[File], replaced: Replaced, packed: Mapping[str, PackedRecord]
+    ) -> Commit:
+        return Commit(
+            pipeline=self._plan.pipeline,
+            batch=self._batch.number,
+            run_id=self._plan.run_id,
+            files=files,
+            replaces=replaced.files,
+            tests_kept=sorted(replaced.tests),
+            answers=self._answers,
+            records={test: packed[test] for test in sorted(self._changed)},
+            looks=list(self._ended.values()),
+            removed=self._removed_sessions(),
+            notes=self._notes(),
+        )
+
+    def _remove(self, replaced: Replaced) -> None:
+        """Remove what a commit replaces before the ledger knows it: else the next start does."""
+        self._lake.remove_durably(replaced.files)
+        self._doubt(replaced.unreadable)
+
+    def _doubt(self, paths: Collection[str]) -> None:
+        """Have the next start put files aside that cannot be read, and ask their rows again."""
+        if paths:
+            pipeline = self._plan.pipeline
+            self._lake.doubt(pipeline, self._lake.doubted(pipeline).union(paths))
 
     def _removed_sessions(self) -> list[tuple[str, str]]:
         """Look up the ids of sessions that are listed no more: rare, so read from the files."""
@@ -249,8 +285,7 @@ class Landing:
                             found[test_id, str(session_id)] = None
                 except ValueError:
                     unreadable.append(path)
-        if unreadable:  # which the next start puts aside, to ask their rows again
-            self._lake.doubt(self._plan.pipeline, unreadable)
+        self._doubt(unreadable)
         self.tally.removed.update(test_id for test_id, _ in found)
         return list(found)
 

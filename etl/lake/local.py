@@ -186,6 +186,14 @@ class LocalLake:
                 (self.root / path).unlink(missing_ok=True)
                 self._hidden(path).unlink(missing_ok=True)
 
+    def remove_durably(self, paths: Collection[str]) -> None:
+        """Remove data files so that no power cut brings them back."""
+        self.remove(paths)
+        with _disk_errors(self.root):
+            for folder in {(self.root / path).parent for path in paths}:
+                if folder.is_dir():
+                    _sync(folder)
+
     def doubted(self, pipeline: str) -> set[str]:
         """Return the data files that `doubt` has noted: the next start is to look at them."""
         try:

@@ -5,7 +5,7 @@ answers, still in the inbox, land in a new batch. So nothing depends on renderin
 same bytes again after an upgrade.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
@@ -146,17 +146,32 @@ def _adopt(
     if known - set(on_lake):
         ledger.forget_lake()
         known = set()
-    replaced: set[str] = set()
-    for batch in (batch for batch in on_lake if batch not in known):
+    unknown = [batch for batch in on_lake if batch not in known]
+    _remove_replaced(lake, ledger, pipeline, unknown, files)
+    for batch in unknown:
         commit = commits.read(lake.commit_path(pipeline, batch), pipeline)
         _adopt_one(ledger, commit, plan.feeds)
         ledger.drop_from_inbox(commit.identities, plan.personal.identity)
-        replaced.update(commit.replaces)
         recovery.adopted.append(batch)
-    # Only now: what one commit replaces may be back, and counted again by a later one.
-    for path in replaced - ledger.files().keys() if replaced else ():
-        lake.remove([path])
-        files.pop(path, None)
+
+
+def _remove_replaced(
+    lake: LocalLake, ledger: Ledger, pipeline: str, batches: Sequence[int], files: dict[str, int]
+) -> None:
+    """Remove what commits replace whose writer died before it could.
+
+    That comes before the ledger knows them: a death in between leaves it to the next start.
+    """
+    named, replaced = set(ledger.files()), set[str]()
+    for batch in batches:
+        names = commits.read_names(lake.commit_path(pipeline, batch), pipeline)
+        # What one commit replaces may be back, and counted again by a later one.
+        named = named.difference(names.replaces).union(file.path for file in names.files)
+        replaced.update(names.replaces)
+    gone = (replaced - named) & files.keys()
+    lake.remove_durably(gone)
+    for path in gone:
+        del files[path]
 
 
 def _adopt_one(ledger: Ledger, commit: CommitRead, feeds: Feeds) -> None:

@@ -12,10 +12,11 @@ import pyarrow as pa
 
 from etl.client.values import Answer, Fetched, Scope, UnreadableBodyError
 from etl.lake.batch import Shape, shape_of
+from etl.lake.choosing import Chooser, Superseded
 from etl.lake.partitions import Layout
 from etl.ledger import due
 from etl.ledger.due import Feeds
-from etl.ledger.records import Record, Session, session_key
+from etl.ledger.records import Record, Session
 from etl.ledger.values import Ended
 from etl.plan.orders import Order, feeds_of
 from etl.tables import rejects
@@ -42,6 +43,7 @@ class Tally:
     files: int = 0
     bytes: int = 0
     edited: Counter[str] = field(default_factory=Counter)
+    replaced: Counter[str] = field(default_factory=Counter)
     removed: Counter[str] = field(default_factory=Counter)
     unknown_fields: Counter[str] = field(default_factory=Counter)
     absent: Counter[str] = field(default_factory=Counter)
@@ -50,7 +52,10 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class LandingPlan:
-    """What a run's landing is about: where, which tables, under which layout and names."""
+    """What a run's landing is about: where, which tables, under which layout and names.
+
+    `replaces` says that what the API answers differently takes the place of what has landed.
+    """
 
     pipeline: str
     run_id: str
@@ -59,6 +64,7 @@ class LandingPlan:
     feeds: Feeds
     personal: PersonalData
     keeps_bodies: bool = True
+    replaces: bool = False
 
 
 def landing_plan(order: Order, run_id: str) -> LandingPlan:
@@ -72,29 +78,36 @@ def landing_plan(order: Order, run_id: str) -> LandingPlan:
         feeds=feeds_of(pipeline),
         personal=personal_data(pipeline, order.hash_key),
         keeps_bodies=pipeline.keeps_bodies,
+        replaces=pipeline.edited == "replace",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Gathered:
-    """Rows of one table as they go into a batch; `order` is their place among their test's."""
+    """Rows of one table as they go into a batch; `order` is their place among their test's.
+
+    `layer` is 0 unless they replace others.
+    """
 
     table: str
     shape: Shape
     rows: pa.RecordBatch
     order: int
     session: Session | None
+    layer: int = 0
 
 
 @dataclass(slots=True)
 class Rendered:
     """What became of an answer: its row for the commit, and the rows that it made.
 
-    `changes_record` says that the record now holds what no answer's row could tell; `page`
-    is what was read, where it is a page of the listing.
+    `replaced` counts the rows that give way to these, by table. `changes_record` says that the
+    record now holds what no answer's row could tell; `page` is what was read, where it is a page
+    of the listing.
     """
 
     made: dict[str, int] = field(default_factory=dict)
+    replaced: Counter[str] = field(default_factory=Counter)
     keeps_body: bool = False
     rows: list[Gathered] = field(default_factory=list)
     changes_record: bool = False
@@ -106,6 +119,7 @@ class Renderer:
 
     def __init__(self, plan: LandingPlan, tally: Tally) -> None:
         """Prepare the shape of every table's files."""
+        self._chooser = Chooser()
         self._plan = plan
         self._tally = tally
         self._feeds = plan.feeds
@@ -118,6 +132,11 @@ class Renderer:
             )
         layout = Layout(rejects.NAME, plan.partition_by, None)
         self._shapes[rejects.NAME] = shape_of(layout, (*rejects.COLUMNS, *RUN_COLUMNS))
+
+    def begin_batch(self) -> Superseded:
+        """Begin with nothing replaced; return what is to hold what this batch replaces."""
+        self._chooser = Chooser()
+        return self._chooser.superseded
 
     def render(self, fetched: Fetched[Any], record: Record) -> Rendered:
         """Make an answer's rows, and note in the record what it covers."""
@@ -178,56 +197,37 @@ class Renderer:
         rendered.keeps_body = self._plan.keeps_bodies and answer.session_id is not None
         for table in self._fed_by.get(answer.endpoint, ()):
             rows = self._plan.personal.rows(table, answer, table.rows_of(answer, content))
-            if answer.session_id is None:
-                places = self._new_places(table, rows, record)
-                rendered.changes_record |= bool(places)
-            else:
-                places = _first_places(table, answer, rows, record)
-            rendered.made[table.name] = len(places)
-            if places:
-                self._gather_rows(table, answer, rows, places, record, rendered)
+            self._take_rows(table, answer, rows, record, rendered)
             rendered.keeps_body = rendered.keeps_body or rows.keeps_body
             self._tally.unknown_fields.update(map(field_name, rows.unknown_fields))
             self._take_rejects(answer, rows.rejects, record, rendered)
 
-    def _new_places(self, table: AnyTable, rows: Rows, record: Record) -> Sequence[int]:
-        """Return the places of the rows that are new, and cover them."""
-        covered = record.rows_of(table.name)
-        if not covered.keys().isdisjoint(rows.keys) or len(set(rows.keys)) != len(rows.keys):
-            return self._fresh(table, rows, covered)
-        covered.update(zip(rows.keys, rows.hashes, strict=True))
-        return range(len(rows.keys))
+    def _take_rows(
+        self, table: AnyTable, answer: Answer, rows: Rows, record: Record, rendered: Rendered
+    ) -> None:
+        """Take those of an answer's rows that are to land."""
+        of_test = answer.session_id is None
+        choose = self._chooser.of_test if of_test else self._chooser.of_session
+        chosen = choose(table, answer, rows, record, replaces=self._plan.replaces)
+        for layer, places in chosen.layers.items():
+            rendered.rows.append(self._gathered(table, answer, rows, places, layer, record))
+        rendered.made[table.name] = chosen.count
+        rendered.changes_record |= bool((of_test and chosen.count) or chosen.replaced)
+        if chosen.replaced:
+            rendered.replaced[table.name] += chosen.replaced
+        if chosen.edited:
+            self._tally.edited[table.name] += chosen.edited
 
-    def _fresh(self, table: AnyTable, rows: Rows, covered: dict[int, int]) -> list[int]:
-        """Return the places of rows not landed; note those that the API now answers anew."""
-        fresh = []
-        met: dict[int, bool] = {}  # whether it is new
-        for place, key in enumerate(rows.keys):
-            value = rows.hashes[place]
-            if key in met:
-                if met[key] and value != covered[key]:
-                    self._tally.edited[table.name] += 1  # twice in one answer: the first counts
-                continue
-            met[key] = key not in covered or (table.appends and covered[key] != value)
-            if met[key]:
-                fresh.append(place)
-            elif covered[key] == value:
-                continue
-            else:
-                self._tally.edited[table.name] += 1
-            covered[key] = value
-        return fresh
-
-    def _gather_rows(
+    def _gathered(
         self,
         table: AnyTable,
         answer: Answer,
         rows: Rows,
         places: Sequence[int],
+        layer: int,
         record: Record,
-        rendered: Rendered,
-    ) -> None:
-        """Add some of an answer's rows to what it made."""
+    ) -> Gathered:
+        """Return some of an answer's rows as they go into a batch."""
         columns, extra = rows.columns, rows.extra
         if len(places) != len(rows.keys):
             columns = {name: _chosen(column, places) for name, column in columns.items()}
@@ -237,8 +237,8 @@ class Renderer:
         extras = pa.nulls(count, pa.string()) if extra is None else pa.array(extra, pa.string())
         session = record.due.get(answer.session_id) if answer.session_id is not None else None
         batch = self._batch_of(table.name, answer, arrays, extras)
-        gathered = Gathered(table.name, self._shapes[table.name], batch, rows.order, session)
-        rendered.rows.append(gathered)
+        shape = self._shapes[table.name]
+        return Gathered(table.name, shape, batch, rows.order, session, layer)
 
     def _take_rejects(
         self, answer: Answer, found: Sequence[Reject], record: Record, rendered: Rendered
@@ -283,16 +283,6 @@ class Renderer:
             ],
             schema=schema,
         )
-
-
-def _first_places(table: AnyTable, answer: Answer, rows: Rows, record: Record) -> Sequence[int]:
-    """Return the places of a session's rows, each key once; none if its answer has landed."""
-    if session_key(answer.session_id or "") in record.answered.get(table.name, ()):
-        return ()
-    first: dict[int, int] = {}
-    for place, key in enumerate(rows.keys):
-        first.setdefault(key, place)
-    return list(first.values())
 
 
 def _repeated(text: str | None, count: int) -> Array:

@@ -19,6 +19,7 @@ from etl.lake.commits import CommitNames
 from etl.lake.keys import Keys
 from etl.lake.local import LocalLake
 from etl.lake.names import read_data_name
+from etl.lake.recovery import RUN_ID
 from etl.lake.scan import is_known, row_keys_in, rows_elsewhere, table_of
 from etl.lake.strays import Stray, judge
 from etl.ledger.values import File
@@ -78,9 +79,13 @@ class Verification:
 
 @dataclass(slots=True)
 class _Record:
-    """What a pipeline's commits name: the files that count, and where each test's record is."""
+    """What a pipeline's commits name: the files that count, and where each test's record is.
+
+    `just_replaced` are those that the last commit has a run remove.
+    """
 
     files: dict[str, File] = field(default_factory=dict)
+    just_replaced: frozenset[str] = frozenset()
     attempts: dict[int, set[str]] = field(default_factory=dict)
     record_in: dict[str, int] = field(default_factory=dict)
     read: set[int] = field(default_factory=set)
@@ -92,6 +97,7 @@ class _Record:
     def add(self, commit: CommitNames) -> None:
         for path in commit.replaces:
             self.files.pop(path, None)
+        self.just_replaced = frozenset(commit.replaces if commit.run_id != RUN_ID else ())
         self.files.update((file.path, file) for file in commit.files)
         names = (read_data_name(file.path.rpartition("/")[2]) for file in commit.files)
         self.attempts[commit.batch] = {name.attempt for name in names if name is not None}
@@ -197,6 +203,10 @@ def _judge_strays(
             )
         elif stray is Stray.BEATEN:
             verification.found("leftover", path, "No commit names it: another attempt was faster.")
+        elif path in record.just_replaced:
+            if not busy:
+                says = "A commit has replaced it, and its writer died before it removed it."
+                verification.found("leftover", path, says)
         elif stray is Stray.COPY:
             says = "It is a copy of a data file: readers see its rows twice. Remove it."
             verification.found("copy", path, says, MendedBy.YOU)

@@ -53,7 +53,9 @@ class Record:
     when the test itself was last asked for, by endpoint, `changed_at_us` when its listing
     was last found changed. `in_hand` are pages, by their spelling, that landed before the
     listing had come to them: they have left the inbox, and need not be asked again where the
-    look goes on.
+    look goes on. `said` holds, for each table that is asked session by session, the hash of the
+    rows that a session's answer made; `stale` the keys of landed rows (of sessions there) that
+    the API has answered differently since, by table.
     """
 
     listing: Listing = field(default_factory=Listing)
@@ -65,6 +67,8 @@ class Record:
     not_before_us: dict[str, dict[str, int]] = field(default_factory=dict)
     asked_at_us: dict[str, int] = field(default_factory=dict)
     changed_at_us: int = 0
+    said: dict[str, dict[int, int]] = field(default_factory=dict)
+    stale: dict[str, set[int]] = field(default_factory=dict)
 
     def relist(self, listing: Listing, *, ended: bool) -> None:
         """Take over what a look knows now; a page that the listing holds is in hand no more."""
@@ -107,6 +111,10 @@ class Record:
         """Return the landed rows of a table, to be read and added to."""
         return self.covered.setdefault(table, {})
 
+    def stale_of(self, table: str) -> set[int]:
+        """Return the keys of a table's rows that are answered differently now, to be changed."""
+        return self.stale.setdefault(table, set())
+
 
 class _Page(msgspec.Struct, array_like=True):
     ids: bytes
@@ -132,6 +140,8 @@ class _Packed(msgspec.Struct, array_like=True):
     not_before_us: dict[str, dict[str, int]] = {}
     asked_at_us: dict[str, int] = {}
     changed_at_us: int = 0
+    said: dict[str, tuple[bytes, bytes]] = {}
+    stale: dict[str, bytes] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +182,8 @@ def pack(record: Record) -> PackedRecord:
             not_before_us=record.not_before_us,
             asked_at_us=record.asked_at_us,
             changed_at_us=record.changed_at_us,
+            said=_pairs(record.said),
+            stale={table: _bytes(keys) for table, keys in record.stale.items() if keys},
         )
     )
     newest_us = max((session.ended_at_us for session in record.due.values()), default=None)
@@ -204,6 +216,8 @@ def unpack(packed: bytes) -> Record:
         not_before_us=told.not_before_us,
         asked_at_us=told.asked_at_us,
         changed_at_us=told.changed_at_us,
+        said=_mappings(told.said),
+        stale={table: set(_numbers(keys)) for table, keys in told.stale.items()},
     )
 
 

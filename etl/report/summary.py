@@ -52,6 +52,8 @@ def _print_pipeline(pipeline: PipelineReport, console: Console) -> None:
     _say(console, f"  lake       {pipeline.lake}  ({new})")
     for table, count in pipeline.edited.items():
         _say(console, f"  edited     in {table}: {_count(count, 'row')} answered differently now")
+    for table, count in pipeline.replaced.items():
+        _say(console, f"  replaced   in {table}: {_count(count, 'row')} answered differently now")
     for test, count in pipeline.removed.items():
         _say(console, f"  removed    from test {test}: {_count(count, 'session')} listed no more")
     for name, count in pipeline.unknown_fields.items():

@@ -26,7 +26,10 @@ class FailedTest(msgspec.Struct, frozen=True):
 
 
 class PipelineReport(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a run did for one pipeline. `rows` are new rows by table."""
+    """What a run did for one pipeline. `rows` are new rows by table.
+
+    `edited` counts rows that are answered differently now and stay, `replaced` those that gave way.
+    """
 
     name: str
     tests: int
@@ -39,6 +42,7 @@ class PipelineReport(msgspec.Struct, frozen=True, omit_defaults=True):
     status: Status
     exit_code: int
     edited: dict[str, int] = {}
+    replaced: dict[str, int] = {}
     removed: dict[str, int] = {}
     unknown_fields: dict[str, int] = {}
     absent: dict[str, int] = {}

@@ -209,6 +209,7 @@ class Export:
             status=status,
             exit_code=exit_code,
             edited=dict(tally.edited),
+            replaced=dict(tally.replaced),
             removed=dict(tally.removed),
             unknown_fields=dict(tally.unknown_fields),
             absent=dict(tally.absent),

@@ -85,10 +85,15 @@ class Death:
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """What has happened before the run that is struck: the deaths are of one run each."""
+    """What has happened before the run that is struck: the deaths are of one run each.
+
+    Where rows are `edited` after a run that came through, the next ones replace them.
+    """
 
     deaths: tuple[Death, ...] = ()
     completed: bool = False
+    edited: bool = False
+    late_deaths: tuple[Death, ...] = ()
     partition_by: str = "[test_id]"
     sizes: Mapping[str, float] = field(default_factory=lambda: SIZES)
     state_is_lost: bool = False
@@ -97,6 +102,8 @@ class Mode:
 
 
 _SECOND_COMMIT = Death("link", "/answers/", 2)  # a batch has landed, the next one lacks its commit
+
+_REMOVAL = Death("unlink", "/part-")  # what a commit replaces is still there, beside the new rows
 
 MODES: Mapping[str, Mode] = {
     "first": Mode(),
@@ -111,6 +118,11 @@ MODES: Mapping[str, Mode] = {
     "lost-state": Mode((_SECOND_COMMIT,), state_is_lost=True),
     "old-state": Mode((_SECOND_COMMIT,), state_is_old=True),  # what waits there has landed since
     "lost-file": Mode(completed=True, file_is_lost=True),
+    "edited": Mode(completed=True, edited=True),
+    "half-replaced": Mode(completed=True, edited=True, late_deaths=(_REMOVAL,)),
+    "half-replaced-lost-state": Mode(
+        completed=True, edited=True, late_deaths=(_REMOVAL,), state_is_lost=True
+    ),
 }
 
 
@@ -171,15 +183,11 @@ class Rig:
         """Bring about what the mode says has happened before, and save it."""
         await to_thread.run_sync(self._ground.restore, None)
         await to_thread.run_sync(self._write, "[test_id]")
-        for death in self.mode.deaths:
-            call = f"{death.call}@{death.within}"
-            strike = self._strike(Point(self.name, call, death.nth, "kill"))
-            ended = await self.run(SIZES, strike)
-            assert ended.code == -9, f"{self.name} is not what it says: {ended}"
-            await to_thread.run_sync(self._ground.come_back)
+        await self._die(self.mode.deaths)
         if self.mode.completed:
             await self._complete()
         self._see()
+        await self._die(self.mode.late_deaths)
         await to_thread.run_sync(self._write, self.mode.partition_by)
         if self.mode.state_is_old:
             await self._age_state()
@@ -188,6 +196,14 @@ class Rig:
         if self.mode.file_is_lost:
             (await to_thread.run_sync(self._files))[-1].unlink()
         await to_thread.run_sync(shutil.copytree, self.project.folder, self._saved)
+
+    async def _die(self, deaths: tuple[Death, ...]) -> None:
+        for death in deaths:
+            call = f"{death.call}@{death.within}"
+            strike = self._strike(Point(self.name, call, death.nth, "kill"))
+            ended = await self.run(SIZES, strike)
+            assert ended.code == -9, f"{self.name} is not what it says: {ended}"
+            await to_thread.run_sync(self._ground.come_back)
 
     async def _complete(self) -> None:
         """Let a run come through, and some sessions come and go after it."""
@@ -198,6 +214,9 @@ class Rig:
         self.project.sandbox.finish_late(TESTS[2], 20)
         self.project.sandbox.complete(TESTS[0], 1)
         self.project.sandbox.remove(TESTS[1], 10)
+        if self.mode.edited:  # what the next run reads again
+            for test, place in ((TESTS[0], 2), (TESTS[1], 1), (TESTS[1], 3), (TESTS[2], 6)):
+                self.project.sandbox.edit(test, place, status="REFUNDED")
 
     async def _age_state(self) -> None:
         """Let a run come through, and then restore the state of before."""
@@ -312,6 +331,7 @@ class Rig:
         self.project.write(
             f"    lake: {{url: ./lake, partition_by: {partition_by}}}\n"
             f"    pagination: {{rows_per_page: {ROWS_A_PAGE}}}\n"
+            f"    edited: {'replace' if self.mode.edited else 'report'}\n"
         )
 
     def _strike(self, point: Point) -> Strike:
