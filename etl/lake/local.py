@@ -189,10 +189,10 @@ class LocalLake:
     def remove_durably(self, paths: Collection[str]) -> None:
         """Remove data files so that no power cut brings them back."""
         self.remove(paths)
-        with _disk_errors(self.root):
+        with disk_errors(self.root):
             for folder in {(self.root / path).parent for path in paths}:
                 if folder.is_dir():
-                    _sync(folder)
+                    sync(folder)
 
     def doubted(self, pipeline: str) -> set[str]:
         """Return the data files that `doubt` has noted: the next start is to look at them."""
