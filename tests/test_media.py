@@ -336,6 +336,9 @@ FORBIDDEN = [
     "https://[fd00::1]/x",
     "https://[64:ff9b::a00:1]/x",
     "https://[::]/x",
+    "https://127.1/x",
+    "https://0x7f.0.0.1/x",
+    "https://8.8.8.8.8/x",
 ]
 
 

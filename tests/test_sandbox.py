@@ -517,6 +517,7 @@ ELSEWHERE = {
     FaultKind.WRONG_RANGE,
     FaultKind.REPLACED,
     FaultKind.HUGE,
+    FaultKind.STALL,
 }
 
 

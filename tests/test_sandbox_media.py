@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiohttp
+import anyio
 import pytest
 
 from etl.sandbox.faults import Fault, FaultKind
@@ -183,6 +184,24 @@ async def expect_cut(media: Media) -> None:
         await media.get()
 
 
+async def expect_stall(media: Media) -> None:
+    media.fail(FaultKind.STALL)
+    half = len(media.whole) // 2
+    async with media.caller.session.get(media.url) as answer:
+        assert await answer.content.readexactly(half) == media.whole[:half]
+        with pytest.raises(TimeoutError), anyio.fail_after(0.1):
+            await answer.content.read(1)
+
+
+async def expect_headers(media: Media) -> None:
+    media.fail(FaultKind.HEADERS, {"Content-Length": "absent", "ETag": 'W/"weak"'})
+    answer = await media.get()
+    assert answer.body == media.whole
+    assert "Content-Length" not in answer.headers and answer.headers["ETag"] == 'W/"weak"'
+    dated = await media.get(Range="bytes=9-", If_Range=answer.headers["Last-Modified"])
+    assert (dated.status, dated.body) == (206, media.whole[9:])
+
+
 async def expect_status(media: Media) -> None:
     media.fail(FaultKind.STATUS, 503, headers={"Retry-After": "1"}, object_id=TEST)
     assert (await media.get()).status == 200, "it is the fault of another file"
@@ -212,6 +231,8 @@ async def expect_filename(media: Media) -> None:
         expect_replaced,
         expect_huge,
         expect_cut,
+        expect_stall,
+        expect_headers,
         expect_status,
         expect_redirect,
         expect_filename,

@@ -19,6 +19,7 @@ _SMALLEST_CHUNK_BYTES: Final = 16 * 1024
 _BURST_SECONDS: Final = 1.0
 _STEADY_SECONDS: Final = 60.0
 _NAT64: Final = IPv6Network("64:ff9b::/96")
+_NAME: Final = re.compile(r"(^|\.)[a-z][^.:]*\.?$", re.IGNORECASE)
 _VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
 _STRONG_ETAG: Final = re.compile(r'"[\x21\x23-\x7e]{1,255}"')
 _MEDIA_TYPE: Final = re.compile(r"[a-z0-9][a-z0-9.+-]{0,50}/[a-z0-9][a-z0-9.+-]{0,50}")
@@ -48,17 +49,17 @@ def link_mistake(link: URL, *, loopback: bool) -> str | None:
     """Return why a link is not followed; `loopback` allows this machine, and http to it."""
     if link.user is not None or link.password is not None:
         return "it holds credentials"
-    if not link.host:
+    host = link.host or ""
+    if not host:
         return "it is no web address"
-    if link.scheme != "https" and not (link.scheme == "http" and loopback):
+    if link.scheme != "https" and not (link.scheme == "http" and loopback and is_loopback(host)):
         return "it is not https"
-    if link.scheme == "http" and not is_loopback(link.host):
-        return "it is not https"
-    try:
-        ip_address(link.host)
-    except ValueError:
-        return None  # a name: judged by the address that is connected to
-    return None if may_connect(link.host, loopback=loopback) else "its address is not public"
+    if is_loopback(host):
+        return None if loopback else "its address is not public"
+    # A name is judged by the address that is connected to; 127.1 is neither name nor address.
+    if _NAME.search(host) or may_connect(host, loopback=loopback):
+        return None
+    return "its address is not public"
 
 
 def may_connect(address: str, *, loopback: bool) -> bool:
@@ -67,7 +68,10 @@ def may_connect(address: str, *, loopback: bool) -> bool:
     An IPv6 address that stands for an IPv4 one is judged as that: ::ffff:127.0.0.1 is this
     machine, and 64:ff9b::a00:1 is 10.0.0.1 in another's network (RFC 6052).
     """
-    found = _meant(ip_address(address))
+    try:
+        found = _meant(ip_address(address))
+    except ValueError:
+        return False
     if found.is_loopback:
         return loopback
     if isinstance(found, IPv6Address) and found.is_site_local:
