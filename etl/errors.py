@@ -69,6 +69,12 @@ class Unreachable(EtlError):
     exit_code = 4
 
 
+class SchemaDrift(EtlError):
+    """The API answered what no table knows or can read, and that was to be called a failure."""
+
+    exit_code = 4
+
+
 class LakeError(EtlError):
     """The lake could not be written or read, or is not the one that the state knows."""
 

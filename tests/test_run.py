@@ -267,8 +267,8 @@ BAD_ROWS = {
     '{"sessionId":null}': "sessionId is missing",
     '{"status":"COMPLETE"}': "sessionId is missing",
     '{"sessionId":""}': "sessionId is missing",
-    '{"sessionId":7}': "sessionId is not a string",
-    '{"sessionId":"a","status":3}': "status is not a string",
+    '{"sessionId":7}': "sessionId is a number, not a string",
+    '{"sessionId":"a","status":3}': "status is a number, not a string",
     '{"sessionId":"a\\u0000b"}': "sessionId holds characters that cannot be stored",
     '{"sessionId":"a","status":"\\ud800"}': "status holds characters that cannot be stored",
     '{"sessionId":"a","startTime":"yesterday"}': "startTime is not an ISO 8601 timestamp",
@@ -276,7 +276,7 @@ BAD_ROWS = {
     '{"sessionId":"a","finishTime":"2024-06-30T23:59:60Z"}': "finishTime is not an ISO 8601",
     '{"sessionId":"a","score":NaN}': "a number is not finite",
     '{"sessionId":"a","score":' + "9" * 5_000 + "}": "a number is not finite",
-    "[1]": "a session is not an object",
+    "[1]": "a session is a list, not an object",
     '{"sessionId":"' + "x" * 5_000_000 + '"}': "sessionId is longer than",
 }
 

@@ -17,6 +17,12 @@ app = typer.Typer(
 _CONFIG_HELP = "The pipelines file; pipelines.yaml if not given."
 ConfigOption = Annotated[Path | None, typer.Option("--config", metavar="FILE", help=_CONFIG_HELP)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object to stdout.")]
+FailIfPaused = Annotated[
+    bool, typer.Option("--fail-if-paused", help="Exit 6 instead of 0 when paused.")
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Exit 4 if there is a new row that could not be read.")
+]
 Pipelines = Annotated[
     list[str] | None,
     typer.Argument(metavar="[PIPELINE]...", help="Pipelines by name; all if none is named."),
@@ -87,9 +93,8 @@ def run(
     max_requests: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Pause after so many requests.")
     ] = None,
-    fail_if_paused: Annotated[
-        bool, typer.Option("--fail-if-paused", help="Exit 6 instead of 0 when paused.")
-    ] = False,
+    fail_if_paused: FailIfPaused = False,
+    strict: Strict = False,
     json: Json = False,
     events: Annotated[
         str | None,
@@ -114,6 +119,7 @@ def run(
         max_runtime=max_runtime,
         max_requests=max_requests,
         fail_if_paused=fail_if_paused,
+        strict=strict,
         json=json,
         events=events,
         quiet=quiet,

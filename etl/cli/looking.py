@@ -50,6 +50,16 @@ def _status_json(name: str, status: LedgerStatus) -> dict[str, object]:
         "rows": sum(test.rows for test in status.tests),
         "rows_by_table": status.rows_by_table,
         "sessions_due": sum(test.sessions_due for test in status.tests),
+        "rejects": status.rows_by_table.get(rejects.NAME, 0),
+        "unknown_fields": [
+            {
+                "field": seen.field,
+                "first_seen": _iso(seen.first_seen_us),
+                "last_seen": _iso(seen.last_seen_us),
+                "answers": seen.answers,
+            }
+            for seen in status.unknown_fields
+        ],
         "tests": [
             {
                 "test_id": test.test_id,
@@ -73,7 +83,13 @@ def _print_status(name: str, status: LedgerStatus) -> None:
     if status.answers_waiting:
         say(f"  {status.answers_waiting} frames of answers wait to be landed by the next run")
     for table, count in status.rows_by_table.items():
-        say(f"  {table}: {count:,} rows")
+        unread = " that could not be read" if table == rejects.NAME else ""
+        say(f"  {table}: {count:,} rows{unread}")
+    for seen in status.unknown_fields:
+        say(
+            f"  unknown field {seen.field!r}: {seen.answers:,} answers, first "
+            f"{_iso(seen.first_seen_us)}, last {_iso(seen.last_seen_us)}"
+        )
     for run in status.runs:
         say(f"  run {run.run_id}  {_iso(run.started_at_us)}  {run.status or 'unfinished'}")
     print_table(

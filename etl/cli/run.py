@@ -42,6 +42,7 @@ class RunFlags:
     max_runtime: str | None
     max_requests: int | None
     fail_if_paused: bool
+    strict: bool
     json: bool
     events: str | None
     quiet: bool
@@ -54,6 +55,7 @@ def run_command(path: Path, flags: RunFlags) -> int:
         max_runtime_seconds=seconds_of(flags.max_runtime, "--max-runtime"),
         max_requests=flags.max_requests,
         fail_if_paused=flags.fail_if_paused,
+        strict=flags.strict,
         wait_for_lock_seconds=seconds_of(flags.wait_for_lock, "--wait-for-lock") or 0.0,
     )
     # The system's allocator gives back what Arrow frees; with Arrow's own ones the peak of a

@@ -196,6 +196,11 @@ class Pipeline(Model):
     edited: Literal["report", "replace"] = Field(
         default="report", description="What becomes of a row that the API now answers differently."
     )
+    on_unknown_field: Literal["warn", "fail"] = Field(
+        default="warn",
+        description="A field that no table knows is kept in `_extra`; `fail`: and the run ends "
+        "with exit 4, after all has landed.",
+    )
     accept_failures: tuple[TestId, ...] = Field(
         default=(), description="Tests known to fail: reported, but no exit 4."
     )

@@ -20,7 +20,7 @@ from etl.lake.names import data_name, hidden_name
 from etl.lake.partitions import Layout
 from etl.ledger.records import Session
 from etl.ledger.values import File
-from etl.tables.values import Column
+from etl.tables.values import Column, schema_of
 
 ROW_GROUP_ROWS: Final = 50_000
 
@@ -39,9 +39,9 @@ class Shape:
     repeating: tuple[str, ...]
 
 
-def shape_of(layout: Layout, columns: Sequence[Column]) -> Shape:
+def shape_of(layout: Layout, columns: Sequence[Column], version: int = 1) -> Shape:
     """Return the shape of a table's files under this layout."""
-    full = pa.schema([pa.field(column.name, column.type) for column in columns])
+    full = schema_of(layout.table, version, columns)
     schema = layout.schema(full)
     repeating = [
         column.name for column in columns if column.repeats and column.name in schema.names

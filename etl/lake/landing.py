@@ -6,7 +6,7 @@ commit point is the commit's file in the lake; the ledger is marked after it.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import pyarrow as pa
@@ -22,6 +22,7 @@ from etl.lake.records import Records
 from etl.lake.rendering import LandingPlan, Rendered, Renderer, Tally
 from etl.lake.replacing import Replaced, replace_rows
 from etl.lake.scan import may_hold, rows_in, table_of
+from etl.ledger.fields import UnknownField, note_field
 from etl.ledger.records import PackedRecord, Record
 from etl.ledger.threaded import LedgerThread
 from etl.ledger.values import Ended, File, Landed, Looked, ended
@@ -48,10 +49,14 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """What one batch has landed: its answers, and the looks that have ended."""
+    """What one batch has landed: its answers, and the looks that have ended.
+
+    `new_fields` are those that no table knows and no batch held before, with their answers.
+    """
 
     answers: Sequence[AnswerRow] = ()
     looks: Sequence[Ended] = ()
+    new_fields: Mapping[str, int] = field(default_factory=dict)
 
 
 class Landing:
@@ -85,6 +90,7 @@ class Landing:
         self._rows: Counter[str] = Counter()
         self._replaced: Counter[str] = Counter()
         self._superseded = self._renderer.begin_batch()
+        self._fields: dict[str, UnknownField] = {}
         self._changed: set[str] = set()
         self._touched: set[str] = set()
         self._body_bytes = 0
@@ -125,6 +131,8 @@ class Landing:
         self._answers.append(answer_row(known_as, rendered.made, keeps_body=rendered.keeps_body))
         self._body_bytes += len(answer.body) if rendered.keeps_body else 0
         (self._changed if rendered.changes_record else self._touched).add(test_id)
+        for name in rendered.unknown_fields:
+            note_field(self._fields, name, answer.fetched_at_us, self.tally.unknown_fields)
         if rendered.page is not None:
             self._hold(answer, rendered.page, record)
         for made in rendered.rows:
@@ -161,14 +169,17 @@ class Landing:
                     self._settle(test_id, await self._records.of(test_id))
             known = await self._ledger.call(self._ledger.ledger.files) if self._superseded else {}
             landed = await to_thread.run_sync(self._land, self._records.packed, known)
-            await self._ledger.call(self._ledger.ledger.land, landed)
+            new = await self._ledger.call(self._ledger.ledger.land, landed)
         self._records.landed()
         self.tally.looks |= self._ended
         self.tally.rows += self._rows
         self.tally.replaced += self._replaced
         self.tally.files += len(landed.files)
         self.tally.bytes += sum(file.bytes for file in landed.files)
-        closed = Closed(self._answers, list(self._ended.values()))
+        counts = {name: seen.answers for name, seen in self._fields.items()}
+        self.tally.unknown_fields += Counter(counts)
+        new_fields = {name: counts.get(name, 0) for name in new}
+        closed = Closed(self._answers, list(self._ended.values()), new_fields)
         self._begin(self._batch.number + 1)
         pa.default_memory_pool().release_unused()
         return closed
@@ -242,6 +253,7 @@ class Landing:
             records=packed,
             looks=list(self._ended.values()),
             frames=self._frames,
+            unknown_fields=list(self._fields.values()),
         )
 
     def _commit_of(

@@ -56,7 +56,9 @@ class Layout:
 
     def schema(self, schema: pa.Schema) -> pa.Schema:
         """Return the schema of the table's files: without the columns in the path."""
-        return pa.schema([field for field in schema if field.name not in self.columns])
+        for name in set(self.columns).intersection(schema.names):
+            schema = schema.remove(schema.get_field_index(name))
+        return schema
 
     def _shared(self, rows: pa.RecordBatch, column: str, session: Session | None) -> str | None:
         """Return the value that all rows of one answer have in a partition column."""

@@ -112,6 +112,7 @@ class Rendered:
     rows: list[Gathered] = field(default_factory=list)
     changes_record: bool = False
     page: SessionsPage | None = None
+    unknown_fields: set[str] = field(default_factory=set)
 
 
 class Renderer:
@@ -128,10 +129,12 @@ class Renderer:
         for table in plan.tables:
             self._fed_by.setdefault(table.endpoint.name, []).append(table)
             self._shapes[table.name] = shape_of(
-                _layout(table, plan.partition_by), (*table.columns, *RUN_COLUMNS)
+                _layout(table, plan.partition_by), (*table.columns, *RUN_COLUMNS), table.version
             )
         layout = Layout(rejects.NAME, plan.partition_by, None)
-        self._shapes[rejects.NAME] = shape_of(layout, (*rejects.COLUMNS, *RUN_COLUMNS))
+        self._shapes[rejects.NAME] = shape_of(
+            layout, (*rejects.COLUMNS, *RUN_COLUMNS), rejects.VERSION
+        )
 
     def begin_batch(self) -> Superseded:
         """Begin with nothing replaced; return what is to hold what this batch replaces."""
@@ -199,7 +202,7 @@ class Renderer:
             rows = self._plan.personal.rows(table, answer, table.rows_of(answer, content))
             self._take_rows(table, answer, rows, record, rendered)
             rendered.keeps_body = rendered.keeps_body or rows.keeps_body
-            self._tally.unknown_fields.update(map(field_name, rows.unknown_fields))
+            rendered.unknown_fields.update(map(field_name, rows.unknown_fields))
             self._take_rejects(answer, rows.rejects, record, rendered)
 
     def _take_rows(

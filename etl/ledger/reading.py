@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,6 +12,7 @@ from pathlib import Path
 from etl.errors import StateError
 from etl.ledger.blobs import unseal
 from etl.ledger.damage import DamagedError
+from etl.ledger.fields import UnknownField, read_fields
 from etl.ledger.frames import Identity, identities_in
 from etl.ledger.records import Record, unpack
 from etl.ledger.schema import VERSION
@@ -54,6 +55,7 @@ class LedgerStatus:
     runs: tuple[RunStatus, ...]
     tests: tuple[TestStatus, ...]
     answers_waiting: int
+    unknown_fields: Sequence[UnknownField] = ()
 
     @property
     def rows_by_table(self) -> dict[str, int]:
@@ -65,10 +67,15 @@ class LedgerStatus:
 
 
 def _uri(path: Path) -> str:
-    """Return how to open a ledger for reading, also where nothing can be written beside it."""
-    uri = f"{path.resolve().as_uri()}?mode=ro"
+    """Return how to open a ledger for reading, also where nothing can be written beside it.
+
+    Whoever may write removes, on closing, the log that SQLite made beside a ledger at rest; a
+    log that was there belongs to a run, or to the next one to recover from.
+    """
     at_rest = not path.with_name(f"{path.name}-wal").exists()
-    return f"{uri}&immutable=1" if at_rest and not os.access(path.parent, os.W_OK) else uri
+    mode = "rw" if at_rest and os.access(path, os.W_OK) else "ro"
+    immutable = "&immutable=1" if at_rest and not os.access(path.parent, os.W_OK) else ""
+    return f"{path.resolve().as_uri()}?mode={mode}{immutable}"
 
 
 @contextmanager
@@ -80,6 +87,7 @@ def _reading(state_dir: Path, pipeline: str) -> Iterator[sqlite3.Connection | No
         return
     try:
         with closing(sqlite3.connect(_uri(path), uri=True)) as database:
+            database.execute("PRAGMA query_only = ON")
             (version,) = database.execute("PRAGMA user_version").fetchone()
             if version > VERSION:
                 raise StateError(
@@ -114,6 +122,7 @@ def read_status(state_dir: Path, pipeline: str, *, most_runs: int = 5) -> Ledger
             runs=tuple(RunStatus(*run) for run in runs),
             tests=tuple(_test_status(test) for test in tests),
             answers_waiting=int(waiting),
+            unknown_fields=read_fields(database),
         )
 
 

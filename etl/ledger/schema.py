@@ -47,6 +47,15 @@ MIGRATIONS: Final = (
     ALTER TABLE records ADD COLUMN newest_due_us INTEGER;
     ALTER TABLE records ADD COLUMN due INTEGER NOT NULL DEFAULT 0;
     """,
+    """
+    CREATE TABLE unknown_fields (
+        field TEXT PRIMARY KEY,
+        first_seen_us INTEGER NOT NULL,
+        last_seen_us INTEGER NOT NULL,
+        answers INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    ALTER TABLE runs DROP COLUMN report;
+    """,
 )
 """Statement by statement, each version's step from the one before; only ever appended to."""
 

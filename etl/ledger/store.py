@@ -16,6 +16,7 @@ from etl.errors import StateError, disk_advice, disk_reason
 from etl.ledger.blobs import HASH_BYTES, check, seal, unseal
 from etl.ledger.damage import DamagedError, is_damage, set_aside, state_error
 from etl.ledger.due import goes_on
+from etl.ledger.fields import count_fields
 from etl.ledger.frames import Identity, identity, pack_frame, unpack_frame
 from etl.ledger.locks import held
 from etl.ledger.places import make_state_dir, refuse_network_file_system
@@ -263,8 +264,11 @@ class Ledger:
             with self._transaction() as database:
                 _put_record(database, test_id, pack(record))
 
-    def land(self, landed: Landed) -> None:
-        """Mark a commit of the lake: its rows are covered, its answers leave the inbox."""
+    def land(self, landed: Landed) -> list[str]:
+        """Mark a commit of the lake: its rows are covered, its answers leave the inbox.
+
+        Returns the unknown fields that no commit held before.
+        """
         with self._transaction() as database:
             database.execute("INSERT OR IGNORE INTO commits VALUES (?)", (landed.batch,))
             database.executemany(
@@ -283,9 +287,11 @@ class Ledger:
             database.executemany(
                 "DELETE FROM inbox WHERE frame = ?", [(frame,) for frame in landed.frames]
             )
+            new_fields = count_fields(database, landed.unknown_fields)
             _keep_hash_of_records(database)
         if landed.frames:
             self._empty_wal()
+        return new_fields
 
     def _empty_wal(self) -> None:
         """Empty the WAL, where what has just been deleted can still be read.
@@ -333,6 +339,21 @@ class Ledger:
                         "INSERT INTO inbox VALUES (?, ?, ?, ?)", (number, heads, length, bodies)
                     )
             self._empty_wal()
+
+    def set_apart(self, number: int, waits: Callable[[Answer], bool]) -> list[Answer]:
+        """Give those answers of a frame that wait a frame of their own; return the others."""
+        answers = self.frame(number)
+        waiting = [answer for answer in answers if waits(answer)]
+        others = [answer for answer in answers if not waits(answer)]
+        if waiting and others:
+            with self._transaction() as database:
+                database.execute("DELETE FROM inbox WHERE frame = ?", (number,))
+                for frame, kept in ((number, others), (None, waiting)):
+                    heads, length, bodies = pack_frame(kept)
+                    database.execute(
+                        "INSERT INTO inbox VALUES (?, ?, ?, ?)", (frame, heads, length, bodies)
+                    )
+        return others
 
     def begin_round(
         self, endpoint: str, test_ids: Iterable[str], now_us: int, *, afresh: bool

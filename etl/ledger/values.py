@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from etl.ledger.fields import UnknownField
 from etl.ledger.records import PackedRecord, pack_proofs
 from etl.paging.values import Listing, Verdict
 
@@ -96,3 +97,4 @@ class Landed:
     reopened: Collection[str] = ()
     looks: Sequence[Ended] = ()
     frames: Sequence[int] = ()
+    unknown_fields: Sequence[UnknownField] = ()

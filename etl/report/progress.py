@@ -43,6 +43,13 @@ class Progress:
         """Note an answer whose rows are in the lake now."""
         self.events("page_landed", pipeline=self.pipeline, test_id=test_id, rows=sum(rows.values()))
 
+    def new_field(self, name: str, answers: int) -> None:
+        """Warn of a field that no table knows and no run met before: once, when it is first met."""
+        self.events("new_field", pipeline=self.pipeline, field=name, answers=answers)
+        structlog.get_logger().warning(
+            "new_field", pipeline=self.pipeline, field=name, answers=answers
+        )
+
     def looked(self, look: Ended) -> None:
         """Note a test whose look has ended and landed."""
         self.tests_done += 1

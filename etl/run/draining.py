@@ -55,5 +55,7 @@ class Drain:
         closed = await self.landing.close_batch()
         for row in closed.answers:
             self.progress.page_landed(row.answer.test_id or "", dict(row.rows))
+        for name, answers in closed.new_fields.items():
+            self.progress.new_field(name, answers)
         for look in closed.looks:
             self.progress.looked(look)

@@ -15,7 +15,8 @@ import msgspec
 from anyio import CancelScope, create_task_group, open_signal_receiver, to_thread
 
 from etl.client.http import Client, open_client
-from etl.errors import AlreadyRunning, EtlError, StateError, disk_advice, disk_reason
+from etl.errors import AlreadyRunning, EtlError, SchemaDrift, StateError, disk_advice, disk_reason
+from etl.lake.rendering import Tally
 from etl.ledger.places import make_state_dir
 from etl.ledger.values import Ended
 from etl.plan.orders import Order
@@ -31,6 +32,7 @@ from etl.report.values import (
 )
 from etl.run.errors import first_error
 from etl.run.pipeline import Outcome, PipelineRun, World
+from etl.tables import rejects
 
 PAUSES: Final = frozenset({"max_runtime", "max_requests"})
 _SIGNAL_EXITS: Final = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -38,11 +40,15 @@ _SIGNAL_EXITS: Final = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What may end a run before its work is done."""
+    """What may end a run before its work is done, and what it calls by a code of its own.
+
+    `strict` calls a row that could not be read, and is new in `rejects`, a failure.
+    """
 
     max_runtime_seconds: float | None = None
     max_requests: int | None = None
     fail_if_paused: bool = False
+    strict: bool = False
     wait_for_lock_seconds: float = 0.0
 
 
@@ -195,6 +201,8 @@ class Export:
             for test_id, reasons in outcome.failures.items()
         ]
         because = stopped.because if stopped else (self._stop_because if error is None else None)
+        if error is None:
+            error = _objection(order, tally, strict=self._limits.strict)
         status, exit_code = self._verdict(error, failed, because)
         verified = [look for look in tally.looks.values() if look.verdict and look.verdict.verified]
         return PipelineReport(
@@ -263,7 +271,27 @@ class Export:
         )
 
 
+_MOST_NAMED: Final = 10
 _WORST_FIRST: Final = (Status.FAILED, Status.PARTIAL, Status.PAUSED, Status.COMPLETE)
+
+
+def _objection(order: Order, tally: Tally, *, strict: bool) -> EtlError | None:
+    """Return what is against a run of which all has landed, if its user asked for that."""
+    found = []
+    if strict and (count := tally.rows[rejects.NAME]):
+        rows = f"{count} new rows" if count > 1 else "1 new row"
+        found.append(f"{rows} could not be read (--strict); see the table rejects.")
+    if order.pipeline.on_unknown_field == "fail" and tally.unknown_fields:
+        names = sorted(tally.unknown_fields)
+        told = ", ".join(map(repr, names[:_MOST_NAMED]))
+        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        found.append(f"No table knows {told}{more} (on_unknown_field); see the column _extra.")
+    if not found:
+        return None
+    return SchemaDrift(
+        " ".join(found),
+        advice="All has landed. Look for a newer version of etl, which may know what has changed.",
+    )
 
 
 def _not_begun() -> Outcome:

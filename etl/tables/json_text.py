@@ -112,6 +112,21 @@ def plain(value: Json) -> bool:
     return True
 
 
+_KINDS: Final[dict[type, str]] = {
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    list: "a list",
+    dict: "an object",
+}
+
+
+def kind_of(value: Json) -> str:
+    """Return what kind of value it is, to be told without the value."""
+    return _KINDS.get(type(value), "null")
+
+
 def storable(value: Json) -> bool:
     """Say whether a string can be written as UTF-8 and holds no NUL; others always can."""
     return not isinstance(value, str) or (

@@ -5,13 +5,13 @@ for what is none of its kind: named by the caller, never quoted.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias, cast
 
 import pyarrow as pa
 
-from etl.tables.json_text import Json, canonical, storable
+from etl.tables.json_text import Json, canonical, kind_of, storable
 from etl.tables.times import microseconds
 from etl.tables.values import TIMESTAMP
 
@@ -23,7 +23,7 @@ Value: TypeAlias = str | int | float | bool | None
 
 
 class Fault(Exception):
-    """What is wrong with a row: names the field, never its value."""
+    """What is wrong with a row: names the field, what it is and should be, never its value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,14 @@ _FLAGS: Final = {bool, type(None)}
 _LEAST_WHOLE: Final = -(2**63)
 
 
+def _unlike(expected: str, values: Sequence[Json], types: Collection[object]) -> str:
+    found = next(value for value in values if type(value) not in types)
+    return f"is {kind_of(found)}, not {expected}"
+
+
 def _texts(values: Sequence[Json]) -> Sequence[Value]:
     if not set(map(type, values)) <= _STRINGS:
-        raise Fault("is not a string")
+        raise Fault(_unlike("a string", values, _STRINGS))
     texts = cast("Sequence[str | None]", values)
     if not storable("".join(filter(None, texts))):
         raise Fault("holds characters that cannot be stored")
@@ -60,7 +65,7 @@ def _ids(values: Sequence[Json]) -> Sequence[Value]:
 
 def _flags(values: Sequence[Json]) -> Sequence[Value]:
     if not set(map(type, values)) <= _FLAGS:
-        raise Fault("is neither true nor false")
+        raise Fault(_unlike("a boolean", values, _FLAGS))
     return cast("Sequence[bool | None]", values)
 
 
@@ -70,7 +75,7 @@ def _each(read: Callable[[Json], Value]) -> Callable[[Sequence[Json]], Sequence[
 
 def _number(value: Json) -> int | float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise Fault("is not a number")
+        raise Fault(f"is {kind_of(value)}, not a number")
     if not _LEAST_WHOLE <= value < -_LEAST_WHOLE:  # NaN and endless numbers neither
         raise Fault("is out of range")
     return value
@@ -93,7 +98,7 @@ def _real(value: Json) -> float:
 
 def _moment(value: Json) -> int | None:
     if not isinstance(value, str):
-        raise Fault("is not a string")
+        raise Fault(f"is {kind_of(value)}, not a string")
     try:
         return microseconds(value)
     except ValueError:

@@ -14,7 +14,7 @@ import msgspec
 import pyarrow as pa
 
 from etl.client.values import Answer
-from etl.tables.json_text import Json, canonical, encodable, plain, text_of
+from etl.tables.json_text import Json, canonical, encodable, kind_of, plain, text_of
 from etl.tables.kinds import Fault, Kind, Value
 from etl.tables.values import Array, Column, Reject, Rows, key_hash, row_hash
 
@@ -235,12 +235,13 @@ def listed(value: Json, path: str, session_id: str | None) -> Sequence[Json] | R
         if value is None:
             return ()
         if not isinstance(value, dict):
-            return Reject(f"{level or 'it'} is not an object", text_of(value), session_id)
+            found = f"{level or 'it'} is {kind_of(value)}, not an object"
+            return Reject(found, text_of(value), session_id)
         value = value.get(name)
         level = f"{level}.{name}" if level else name
     if value is None or isinstance(value, list):
         return value or ()
-    return Reject(f"{path} is not a list", text_of(value), session_id)
+    return Reject(f"{path} is {kind_of(value)}, not a list", text_of(value), session_id)
 
 
 def foreign(value: Json, name: str, asked: str | None, session_id: str | None) -> Reject | None:
@@ -293,7 +294,7 @@ def _object(value: Json, level: Level) -> Object:
     if value is None and level:
         return {}
     if not isinstance(value, dict):
-        raise Fault(f"{'.'.join(level) or 'it'} is not an object")
+        raise Fault(f"{'.'.join(level) or 'it'} is {kind_of(value)}, not an object")
     return value
 
 

@@ -8,9 +8,11 @@ from typing import Final
 
 import pyarrow as pa
 
-from etl.tables.values import RUN_COLUMNS, Column
+from etl.tables.values import RUN_COLUMNS, Column, schema_of
 
 NAME: Final = "rejects"
+
+VERSION: Final = 1
 
 KEY: Final = ("endpoint", "test_id", "session_id", "hash of body")
 
@@ -23,4 +25,4 @@ COLUMNS: Final = (
 )
 """Its columns, as `etl schema rejects` prints them."""
 
-SCHEMA: Final = pa.schema([(column.name, column.type) for column in (*COLUMNS, *RUN_COLUMNS)])
+SCHEMA: Final = schema_of(NAME, VERSION, (*COLUMNS, *RUN_COLUMNS))

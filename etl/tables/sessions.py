@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from etl.client.values import Answer, Endpoint, Priority, Scope, UnreadableBodyError
 from etl.paging.values import PageView
-from etl.tables.json_text import Json, lenient, plain, storable, text_of
+from etl.tables.json_text import Json, kind_of, lenient, plain, storable, text_of
 from etl.tables.times import readable_time, timestamps
 from etl.tables.values import TIMESTAMP, Column, Reject, Rows, Table, row_hash
 
@@ -187,7 +187,7 @@ _FIELDS: Final = frozenset({"sessionId", "audienceId", "status", "startTime", "f
 def _read_row(row: Json) -> _Row:
     """Read one row, or say why it cannot be read."""
     if not isinstance(row, dict):
-        return _rejected(row, "a session is not an object", None)
+        return _rejected(row, f"a session is {kind_of(row)}, not an object", None)
     session_id = row.get("sessionId")
     known_id = session_id if isinstance(session_id, str) and storable(session_id) else None
     reason = _fault(row)
@@ -214,7 +214,7 @@ def _fault(row: dict[str, Json]) -> str | None:
     for name in sorted(_FIELDS):
         value = row.get(name)
         if value is not None and not isinstance(value, str):
-            return f"{name} is not a string"
+            return f"{name} is {kind_of(value)}, not a string"
         if not storable(value):
             return f"{name} holds characters that cannot be stored"
     session_id = row.get("sessionId")

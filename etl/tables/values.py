@@ -102,10 +102,15 @@ class Table(Generic[Content]):
 
     def schema(self) -> pa.Schema:
         """Return the Arrow schema of the table's files, partition columns included."""
-        return pa.schema(
-            [(column.name, column.type) for column in (*self.columns, *RUN_COLUMNS)],
-            metadata={"etl_table": self.name, "etl_table_version": str(self.version)},
-        )
+        return schema_of(self.name, self.version, (*self.columns, *RUN_COLUMNS))
+
+
+def schema_of(name: str, version: int, columns: Sequence[Column]) -> pa.Schema:
+    """Return an Arrow schema that says in its metadata of which table it is, and which version."""
+    return pa.schema(
+        [(column.name, column.type) for column in columns],
+        metadata={"etl_table": name, "etl_table_version": str(version)},
+    )
 
 
 FETCHED_AT = "_fetched_at"

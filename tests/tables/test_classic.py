@@ -107,7 +107,7 @@ def test_a_bad_answer_costs_that_answer_only():
     value["sessions"][0]["answers"][0]["time"] = "later"
     rows = made_by("completed_session_answers", value)
     assert [(reject.reason, reject.session_id) for reject in rows.rejects] == [
-        ("time is not a number", SESSION)
+        ("time is a string, not a number", SESSION)
     ]
     assert [row["position"] for row in dicts(rows)] == [1, 0]
     assert len(made_by("completed_sessions", value).keys) == 2

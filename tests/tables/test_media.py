@@ -76,10 +76,10 @@ def test_a_highlight_reel_is_a_row_without_a_file_yet():
     ("field", "value", "reason"),
     [
         ("lastUpdatedAtMs", 1e18, "lastUpdatedAtMs is out of range"),
-        ("lastUpdatedAtMs", "today", "lastUpdatedAtMs is not a number"),
+        ("lastUpdatedAtMs", "today", "lastUpdatedAtMs is a string, not a number"),
         ("numClips", 1.5, "numClips is not a whole number"),
-        ("numClips", True, "numClips is not a number"),
-        ("areAllClipsInReel", "no", "areAllClipsInReel is neither true nor false"),
+        ("numClips", True, "numClips is a boolean, not a number"),
+        ("areAllClipsInReel", "no", "areAllClipsInReel is a string, not a boolean"),
     ],
 )
 def test_a_bad_value_of_a_reel_is_named(field: str, value: object, reason: str):

@@ -46,7 +46,7 @@ def test_scores_of_another_test_are_rejected():
 def test_what_is_told_beside_the_scores_costs_no_row():
     rows = made_by("qx_scores", body("qx_scores") | {"meta": {"completes": "many"}})
     assert [row["completes"] for row in dicts(rows)] == [None, None]
-    assert [reject.reason for reject in rows.rejects] == ["completes is not a number"]
+    assert [reject.reason for reject in rows.rejects] == ["completes is a string, not a number"]
     assert not made_by("qx_scores", body("qx_scores") | {"meta": None}).rejects
 
 

@@ -55,7 +55,7 @@ def test_a_fault_changes_nothing_about_the_other_rows():
     assert made.columns["position"].to_pylist() == [0, 2]
     assert made.columns["size_cm"].to_pylist() == [40, None]
     assert [(one.reason, rejected(one)) for one in made.rejects] == [
-        ("name is not a string", {"id": "x", "name": 5})
+        ("name is a number, not a string", {"id": "x", "name": 5})
     ]
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from etl.tables.json_text import kind_of
 from etl.tables.values import Rows
 from tests.tables.served import DETAILS, SESSION, body, dicts, encoded, made_by, rejected
 
@@ -68,7 +69,7 @@ def test_what_is_new_about_a_session_is_kept_with_its_row():
 def test_a_bad_value_of_the_session_costs_its_row_and_no_task():
     rows = made(details() | {"testPlanId": ["secret"]})
     (reject,) = rows["session_details"].rejects
-    assert reject.reason == "testPlanId is not a string"
+    assert reject.reason == "testPlanId is a list, not a string"
     assert "tasks" not in rejected(reject)
     assert len(rows["tasks"].keys) == 3 and len(rows["demographics"].keys) == 2
 
@@ -76,16 +77,16 @@ def test_a_bad_value_of_the_session_costs_its_row_and_no_task():
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        ({"text": 5}, "text is not a string"),
+        ({"text": 5}, "text is a number, not a string"),
         ({"uuid": "a\0b"}, "uuid holds characters that cannot be stored"),
         ({"text": "\ud800"}, "it holds characters that cannot be stored"),
-        ({"response": "yes"}, "response is not an object"),
-        ({"response": {"startTimeMs": "soon"}}, "response.startTimeMs is not a number"),
+        ({"response": "yes"}, "response is a string, not an object"),
+        ({"response": {"startTimeMs": "soon"}}, "response.startTimeMs is a string, not a number"),
         ({"response": {"endTimeMs": float("nan")}}, "a number is not finite"),
         ({"response": {"endTimeMs": 1e300}}, "response.endTimeMs is out of range"),
-        ({"response": {"skipped": 1}}, "response.skipped is neither true nor false"),
+        ({"response": {"skipped": 1}}, "response.skipped is a number, not a boolean"),
         ({"response": {"answer": {"nps": "\ud800"}}}, "it holds characters that cannot be stored"),
-        ({"response": {"answer": ["a"]}}, "response.answer is not an object"),
+        ({"response": {"answer": ["a"]}}, "response.answer is a list, not an object"),
     ],
 )
 def test_a_bad_task_costs_that_task_only(bad: dict[str, Any], reason: str):
@@ -112,7 +113,7 @@ def test_a_bad_task_costs_that_task_only(bad: dict[str, Any], reason: str):
         ("tasks", ("tasks",)),
     ],
 )
-def test_an_item_that_is_no_object_is_rejected(table: str, path: tuple[str, ...], item: object):
+def test_an_item_that_is_no_object_is_rejected(table: str, path: tuple[str, ...], item: Any):
     value = details()
     held = value
     for name in path:
@@ -120,7 +121,7 @@ def test_an_item_that_is_no_object_is_rejected(table: str, path: tuple[str, ...]
     held.insert(1, item)
     rows = made_by(table, value)
     assert [(reject.reason, rejected(reject)) for reject in rows.rejects] == [
-        ("it is not an object", item)
+        (f"it is {kind_of(item)}, not an object", item)
     ]
     assert len(rows.keys) == len(held) - 1
 
@@ -135,9 +136,12 @@ def test_a_list_that_is_missing_or_null_has_no_rows(table: str, field: str):
 
 def test_a_list_that_is_none_is_rejected_with_what_came():
     (reject,) = made_by("tasks", details() | {"tasks": {"0": "a"}}).rejects
-    assert (reject.reason, reject.body) == ("tasks is not a list", '{"0":"a"}')
+    assert (reject.reason, reject.body) == ("tasks is an object, not a list", '{"0":"a"}')
     (reject,) = made_by("demographics", details() | {"sessionParticipant": "Ann"}).rejects
-    assert (reject.reason, reject.body) == ("sessionParticipant is not an object", '"Ann"')
+    assert (reject.reason, reject.body) == (
+        "sessionParticipant is a string, not an object",
+        '"Ann"',
+    )
 
 
 def test_a_text_of_five_megabytes_lands_whole():

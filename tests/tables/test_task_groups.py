@@ -42,7 +42,9 @@ def test_a_score_of_another_type_is_rejected():
     value = body("session_details")
     value["taskGroups"][0]["response"]["score"] = "high"
     rows = made_by("task_groups", value)
-    assert [reject.reason for reject in rows.rejects] == ["response.score is not a number"]
+    assert [reject.reason for reject in rows.rejects] == [
+        "response.score is a string, not a number"
+    ]
     assert len(rows.keys) == 2
 
 

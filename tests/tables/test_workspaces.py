@@ -38,8 +38,8 @@ def test_a_test_is_a_row_with_its_workspace():
     ("field", "value", "reason"),
     [
         ("orderedAt", "yesterday", "orderedAt is not an ISO 8601 timestamp"),
-        ("orderedAt", 5, "orderedAt is not a string"),
-        ("orderedBy", "Ann", "orderedBy is not an object"),
+        ("orderedAt", 5, "orderedAt is a number, not a string"),
+        ("orderedBy", "Ann", "orderedBy is a string, not an object"),
         ("uuid", "", "uuid is missing"),
     ],
 )
