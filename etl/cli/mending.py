@@ -101,4 +101,7 @@ def reset_command(path: Path, name: str, tests: Sequence[str]) -> None:
             )
         reset(lake, ledger, name, wanted, recovery)
     for test in wanted:
-        print(f"{name}: test {test} is forgotten; the next run reads it all again.")
+        print(
+            f"{name}: test {test} is forgotten; the next run reads it all again. Its rows stay in "
+            "the lake; until then nothing keeps another pipeline from landing them there, too."
+        )

@@ -1,5 +1,6 @@
 """Passes on what an earlier process paid for and did not land: the inbox, frame by frame."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,12 +23,22 @@ Key = tuple[str, str | None, str | None, str | None]
 class Left:
     """What lay in the inbox at the start: pages of listings by test and spelling, and the rest.
 
-    `others` holds what was read in each answer, where a later request depends on it.
+    `others` holds what was read in each answer, where a later request depends on it; `unknown`
+    counts the answers, by endpoint, that only a newer version can read: they stay.
     """
 
     personal: PersonalData
     pages: dict[str, dict[str, PageView]] = field(default_factory=dict)
     others: dict[Key, Any] = field(default_factory=dict)
+    unknown: Counter[str] = field(default_factory=Counter)
+
+    def sentences(self) -> list[str]:
+        """Say what of a newer version waits for it."""
+        return [
+            f"Kept in the inbox: what a newer version asked of the endpoint {endpoint!r} "
+            f"({count}); that version will land it."
+            for endpoint, count in self.unknown.items()
+        ]
 
     def note(self, fetched: Fetched[Any]) -> None:
         """Take in an answer."""
@@ -48,6 +59,12 @@ async def pass_on(
     async with put_kept:
         for number in await ledger.call(ledger.ledger.frames):
             answers = await ledger.call(ledger.ledger.frame, number)
+            strange = Counter(answer.endpoint for answer in answers if _is_unknown(answer))
+            if strange:
+                left.unknown += strange
+                answers = await ledger.call(ledger.ledger.set_apart, number, _is_unknown)
+            if not answers:
+                continue
             items = [Fetched(answer, _content(answer)) for answer in answers]
             await budget.take(sum(size_of(item) for item in items))
             await put_kept.send(Kept(number, items))
@@ -56,8 +73,12 @@ async def pass_on(
     return left
 
 
+def _is_unknown(answer: Answer) -> bool:
+    return answer.endpoint not in endpoints()
+
+
 def _content(answer: Answer) -> Any:  # noqa: ANN401 - whatever its endpoint reads
     try:
         return endpoints()[answer.endpoint].decode(answer.body)
-    except (KeyError, UnreadableBodyError):
+    except UnreadableBodyError:
         return None

@@ -182,6 +182,7 @@ class PipelineRun:
             async with create_task_group() as stages:
                 stages.start_soon(drain.run, kept, budget)
                 left = await pass_on(put_kept.clone(), stores, budget)
+                self.outcome.notes += left.sentences()
                 stages.start_soon(keep, items, put_kept, stores.ledger, clock)
                 queue = Queue(put_items, budget)
                 sources = await self._sources(looks, stores, queue, left)
