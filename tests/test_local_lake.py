@@ -11,6 +11,7 @@ import pytest
 from etl.errors import LakeError
 from etl.lake.batch import Batch, shape_of
 from etl.lake.local import LocalLake
+from etl.lake.loose import LooseRows
 from etl.lake.partitions import Layout
 from etl.tables.values import Column
 
@@ -202,6 +203,35 @@ def test_a_row_group_that_is_full_is_written_at_once_and_the_rest_in_order(lake,
     lake.publish([file.path])
     landed = pq.ParquetFile(lake.root / file.path)
     assert landed.read()["n"].to_pylist() == [1, 2, 3, 4, 5]
+
+
+def test_loose_rows_become_arrow_before_they_are_too_many(lake, monkeypatch):
+    monkeypatch.setattr("etl.lake.batch._MOST_LOOSE_ROWS", 3)
+    batch = Batch(lake, "nightly", 1)
+    waiting = []
+    for order, numbers in ((1, [5]), (0, [1, 2]), (1, [6]), (0, [3, 4])):
+        loose = LooseRows("a", [["a"] * len(numbers), numbers], len(numbers))
+        batch.add(SHAPE, loose, (order, 0))
+        waiting.append(batch.bytes_waiting)
+    assert waiting == [0, 3 * 8, 3 * 8, 6 * 8]
+    (file,) = batch.finish()
+    lake.publish([file.path])
+    assert pq.ParquetFile(lake.root / file.path).read()["n"].to_pylist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_loose_rows_of_several_days_go_each_into_the_folder_of_its_day(lake):
+    days = [Column(name, pa.timestamp("us", "UTC"), "") for name in ("start", "finish")]
+    layout = Layout("visits", ("test_id", "start_date"), ("start", "finish"))
+    shape = shape_of(layout, [Column("test_id", pa.string(), ""), *days])
+    batch = Batch(lake, "nightly", 1)
+    moments = [0, 86_400_000_000, None, 1]
+    batch.add(shape, LooseRows("a", [["a"] * 4, moments, moments], 4), (0, 0))
+    found = {file.path.rsplit("/", 1)[0]: file.rows for file in batch.finish()}
+    assert found == {
+        "visits/test_id=a/start_date=1970-01-01": 2,
+        "visits/test_id=a/start_date=1970-01-02": 1,
+        "visits/test_id=a/start_date=__HIVE_DEFAULT_PARTITION__": 1,
+    }
 
 
 def test_row_groups_of_a_partition_follow_one_another_in_one_file(lake, monkeypatch):

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from etl.errors import LakeError, disk_advice, disk_reason
 from etl.lake.local import LocalLake
+from etl.lake.loose import LooseRows, Order, packed
 from etl.lake.names import data_name, hidden_name
 from etl.lake.partitions import Layout
 from etl.ledger.records import Session
@@ -23,19 +24,22 @@ from etl.ledger.values import File
 from etl.tables.values import Column, schema_of
 
 ROW_GROUP_ROWS: Final = 50_000
+_MOST_LOOSE_ROWS: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
     """How a table's rows and files look.
 
-    `full_schema` has the partition columns, which `schema`, the files', leaves to the path.
-    `repeating` are the columns where a dictionary pays.
+    `full_schema` has the partition columns, which `schema`, the files', leaves to the path:
+    `places` are those of its columns in the full one. `repeating` are the columns where a
+    dictionary pays.
     """
 
     layout: Layout
     full_schema: pa.Schema
     schema: pa.Schema
+    places: tuple[int, ...]
     repeating: tuple[str, ...]
 
 
@@ -46,7 +50,8 @@ def shape_of(layout: Layout, columns: Sequence[Column], version: int = 1) -> Sha
     repeating = [
         column.name for column in columns if column.repeats and column.name in schema.names
     ]
-    return Shape(layout, full, schema, tuple(repeating))
+    places = tuple(full.get_field_index(name) for name in schema.names)
+    return Shape(layout, full, schema, places, tuple(repeating))
 
 
 @dataclass(slots=True)
@@ -56,8 +61,11 @@ class _Part:
     path: str
     schema: pa.Schema
     repeating: tuple[str, ...]
+    places: tuple[int, ...] = ()
     layer: int = 0
-    waiting: list[tuple[tuple[int, int], pa.RecordBatch]] = field(default_factory=list)
+    loose: list[tuple[Order, LooseRows]] = field(default_factory=list)
+    rows_loose: int = 0
+    waiting: list[tuple[Order, pa.RecordBatch]] = field(default_factory=list)
     rows_waiting: int = 0
     rows_written: int = 0
     place: Path | None = None
@@ -84,6 +92,7 @@ class Batch:
         self._parts: dict[tuple[str, int], _Part] = {}
         self._taken_over: list[_Part] = []
         self._full: list[_Part] = []
+        self._rows_loose = 0
 
     @property
     def has_full_row_group(self) -> bool:
@@ -93,24 +102,59 @@ class Batch:
     def add(
         self,
         shape: Shape,
-        rows: pa.RecordBatch,
-        order: tuple[int, int],
+        rows: pa.RecordBatch | LooseRows,
+        order: Order,
         session: Session | None = None,
         layer: int = 0,
     ) -> None:
-        """Gather rows. Within a row group, rows stand in the order given by `order`.
+        """Gather rows of one answer. Within a row group, rows stand in the order of `order`.
 
         `session` is the one that they all belong to, where a table is asked by session.
         """
+        if isinstance(rows, LooseRows):
+            if not shape.layout.by_row:
+                folder = shape.layout.folder(rows.test_id, session)
+                self._gather_loose(self._part(shape, folder, layer), order, rows)
+                return
+            ((_, rows),) = packed([(order, rows)], shape.full_schema, range(len(rows.columns)))
         for folder, some in shape.layout.split(rows, session):
-            part = self._parts.get((folder, layer))
-            if part is None:
-                part = self._begun(folder, shape.schema, shape.repeating, layer)
-                self._parts[folder, layer] = part
+            part = self._part(shape, folder, layer)
             self._gather(part, order, some)
-            self.rows += some.num_rows
-            if part.rows_waiting >= ROW_GROUP_ROWS and part not in self._full:
-                self._full.append(part)
+            self._count(part, some.num_rows)
+
+    def _gather_loose(self, part: _Part, order: Order, rows: LooseRows) -> None:
+        part.loose.append((order, rows))
+        part.rows_loose += rows.num_rows
+        self._rows_loose += rows.num_rows
+        self._count(part, rows.num_rows)
+        if self._rows_loose >= _MOST_LOOSE_ROWS:
+            self.pack()
+
+    def _part(self, shape: Shape, folder: str, layer: int) -> _Part:
+        part = self._parts.get((folder, layer))
+        if part is None:
+            part = self._begun(folder, shape.schema, shape.repeating)
+            part.places, part.layer = shape.places, layer
+            self._parts[folder, layer] = part
+        return part
+
+    def _count(self, part: _Part, rows: int) -> None:
+        self.rows += rows
+        if part.rows_waiting + part.rows_loose >= ROW_GROUP_ROWS and part not in self._full:
+            self._full.append(part)
+
+    def pack(self) -> None:
+        """Make Arrow of what is loose: as values, rows take several times the memory."""
+        if self._rows_loose:
+            for part in self._parts.values():
+                self._pack(part)
+            self._rows_loose = 0
+
+    def _pack(self, part: _Part) -> None:
+        for order, rows in packed(part.loose, part.schema, part.places):
+            self._gather(part, order, rows)
+        part.loose.clear()
+        part.rows_loose = 0
 
     def take_over(
         self, path: str, schema: pa.Schema, repeating: Iterable[str], rows: Iterable[pa.RecordBatch]
@@ -119,7 +163,7 @@ class Batch:
 
         Whatever `rows` raises leaves nothing behind.
         """
-        part = self._begun(path.rpartition("/")[0], schema, tuple(repeating), 0)
+        part = self._begun(path.rpartition("/")[0], schema, tuple(repeating))
         self._taken_over.append(part)
         try:
             for place, some in enumerate(rows):
@@ -139,7 +183,9 @@ class Batch:
 
     def finish(self) -> list[File]:
         """Write what is left and close the files, still under hidden names; blocks."""
-        return [self._finished(part) for part in self._all if part.waiting or part.place]
+        return [
+            self._finished(part) for part in self._all if part.place or part.loose or part.waiting
+        ]
 
     def unseen(self) -> Mapping[str, int]:
         """Return the layers of the batch's own files, once finished, by their hidden paths."""
@@ -160,18 +206,17 @@ class Batch:
     def _all(self) -> list[_Part]:
         return [*self._parts.values(), *self._taken_over]
 
-    def _begun(
-        self, folder: str, schema: pa.Schema, repeating: tuple[str, ...], layer: int
-    ) -> _Part:
+    def _begun(self, folder: str, schema: pa.Schema, repeating: tuple[str, ...]) -> _Part:
         name = data_name(self._pipeline, self.number, self._attempt, next(self._numbers))
-        return _Part(f"{folder}/{name}", schema, repeating, layer)
+        return _Part(f"{folder}/{name}", schema, repeating)
 
-    def _gather(self, part: _Part, order: tuple[int, int], rows: pa.RecordBatch) -> None:
+    def _gather(self, part: _Part, order: Order, rows: pa.RecordBatch) -> None:
         part.waiting.append((order, rows))
         part.rows_waiting += rows.num_rows
         self.bytes_waiting += rows.nbytes
 
     def _write(self, part: _Part) -> None:
+        self._pack(part)
         part.waiting.sort(key=lambda waiting: waiting[0])
         table = pa.Table.from_batches([rows for _, rows in part.waiting], part.schema)
         self.bytes_waiting -= sum(rows.nbytes for _, rows in part.waiting)
@@ -193,7 +238,7 @@ class Batch:
         part.rows_written += table.num_rows
 
     def _finished(self, part: _Part) -> File:
-        if part.waiting:
+        if part.loose or part.waiting:
             self._write(part)
         if part.file is None:
             part.file = self._closed(part)

@@ -119,6 +119,7 @@ class Landing:
                     self._settle(item.test_id, await self._records.of(item.test_id))
             else:
                 self._render(item, await self._records.of(item.answer.test_id or ""))
+        self._batch.pack()
         if self._batch.has_full_row_group:
             await to_thread.run_sync(self._batch.write_full)
 

@@ -33,13 +33,23 @@ class Layout:
         dated = self.dates is not None or self.of_session
         return tuple(column for column in self.partition_by if column == "test_id" or dated)
 
+    @property
+    def by_row(self) -> bool:
+        """Whether rows of one answer may belong into different folders."""
+        return self.dates is not None and not set(self.columns) <= {"test_id"}
+
+    def folder(self, test_id: str | None, session: Session | None) -> str:
+        """Return the folder of all rows of an answer, where they are not told apart by row."""
+        return self._folder([_shared(column, test_id, session) for column in self.columns])
+
     def split(
         self, rows: pa.RecordBatch, session: Session | None = None
     ) -> list[tuple[str, pa.RecordBatch]]:
         """Return the rows of each folder, in the order served, without the path's columns."""
-        if self.dates is None or set(self.columns) <= {"test_id"}:
-            folder = self._folder([self._shared(rows, column, session) for column in self.columns])
-            return [(folder, self._kept(rows))]
+        if not self.by_row:
+            of_test = "test_id" in self.columns
+            test_id: str | None = rows.column("test_id")[0].as_py() if of_test else None
+            return [(self.folder(test_id, session), self._kept(rows))]
         places: dict[tuple[str | None, ...], list[int]] = {}
         for place, key in enumerate(self.values(rows)):
             places.setdefault(key, []).append(place)
@@ -60,17 +70,6 @@ class Layout:
             schema = schema.remove(schema.get_field_index(name))
         return schema
 
-    def _shared(self, rows: pa.RecordBatch, column: str, session: Session | None) -> str | None:
-        """Return the value that all rows of one answer have in a partition column."""
-        if column == "test_id":
-            value: str | None = rows.column("test_id")[0].as_py()
-            return value
-        if session is None:
-            return None
-        starts, form = column.startswith("start"), _FORMS[column.partition("_")[2]]
-        at_us = session.started_at_us if starts else session.finished_at_us
-        return None if at_us is None else f"{datetime.fromtimestamp(at_us / 1e6, UTC):{form}}"
-
     def _folder(self, values: Sequence[str | None]) -> str:
         folders = [
             partition_folder(column, value)
@@ -90,3 +89,14 @@ class Layout:
         form = _FORMS[column.partition("_")[2]]
         texts: list[str | None] = pc.strftime(times, format=form).to_pylist()
         return texts
+
+
+def _shared(column: str, test_id: str | None, session: Session | None) -> str | None:
+    """Return the value that all rows of one answer have in a partition column."""
+    if column == "test_id":
+        return test_id
+    if session is None:
+        return None
+    starts, form = column.startswith("start"), _FORMS[column.partition("_")[2]]
+    at_us = session.started_at_us if starts else session.finished_at_us
+    return None if at_us is None else f"{datetime.fromtimestamp(at_us / 1e6, UTC):{form}}"

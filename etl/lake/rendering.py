@@ -13,6 +13,7 @@ import pyarrow as pa
 from etl.client.values import Answer, Fetched, Scope, UnreadableBodyError
 from etl.lake.batch import Shape, shape_of
 from etl.lake.choosing import Chooser, Superseded
+from etl.lake.loose import LooseRows
 from etl.lake.partitions import Layout
 from etl.ledger import due
 from etl.ledger.due import Feeds
@@ -28,8 +29,11 @@ from etl.tables.values import (
     TIMESTAMP,
     AnyTable,
     Array,
+    Cells,
     Reject,
     Rows,
+    Value,
+    array_of,
     field_name,
     printable,
 )
@@ -91,7 +95,7 @@ class Gathered:
 
     table: str
     shape: Shape
-    rows: pa.RecordBatch
+    rows: pa.RecordBatch | LooseRows
     order: int
     session: Session | None
     layer: int = 0
@@ -231,17 +235,15 @@ class Renderer:
         record: Record,
     ) -> Gathered:
         """Return some of an answer's rows as they go into a batch."""
-        columns, extra = rows.columns, rows.extra
+        cells, extra = rows.cells, rows.extra
         if len(places) != len(rows.keys):
-            columns = {name: _chosen(column, places) for name, column in columns.items()}
+            cells = {name: _chosen(column, places) for name, column in cells.items()}
             extra = None if extra is None else [extra[place] for place in places]
-        arrays = [columns.get(column.name) for column in table.columns]
-        count = len(places)
-        extras = pa.nulls(count, pa.string()) if extra is None else pa.array(extra, pa.string())
+        columns = [cells.get(column.name) for column in table.columns]
         session = record.due.get(answer.session_id) if answer.session_id is not None else None
-        batch = self._batch_of(table.name, answer, arrays, extras)
+        made = self._whole_rows(table.name, answer, columns, extra, len(places))
         shape = self._shapes[table.name]
-        return Gathered(table.name, shape, batch, rows.order, session, layer)
+        return Gathered(table.name, shape, made, rows.order, session, layer)
 
     def _take_rejects(
         self, answer: Answer, found: Sequence[Reject], record: Record, rendered: Rendered
@@ -254,42 +256,44 @@ class Renderer:
         covered.update(dict.fromkeys(fresh, 0))
         rejected = list(fresh.values())
         count = len(rejected)
-        columns = [
-            pa.array([answer.endpoint] * count, pa.string()),
+        values: Sequence[Sequence[Value] | None] = [
+            [answer.endpoint] * count,
             None,
-            pa.array([reject.session_id for reject in rejected], pa.string()),
-            pa.array([reject.reason for reject in rejected], pa.string()),
-            pa.array([reject.body for reject in rejected], pa.string()),
+            [reject.session_id for reject in rejected],
+            [reject.reason for reject in rejected],
+            [reject.body for reject in rejected],
         ]
-        batch = self._batch_of(rejects.NAME, answer, columns, pa.nulls(count, pa.string()))
+        columns = [None if column is None else Cells(pa.string(), column) for column in values]
+        made = self._whole_rows(rejects.NAME, answer, columns, None, count)
         shape = self._shapes[rejects.NAME]
-        rendered.rows.append(Gathered(rejects.NAME, shape, batch, 0, None))
+        rendered.rows.append(Gathered(rejects.NAME, shape, made, 0, None))
         rendered.made[rejects.NAME] = rendered.made.get(rejects.NAME, 0) + count
         rendered.changes_record = True
 
-    def _batch_of(
-        self, table: str, answer: Answer, columns: Sequence[Array | None], extra: Array
-    ) -> pa.RecordBatch:
+    def _whole_rows(
+        self,
+        table: str,
+        answer: Answer,
+        columns: Sequence[Array | Cells | None],
+        extra: Sequence[str | None] | None,
+        count: int,
+    ) -> pa.RecordBatch | LooseRows:
         """Return rows with what the run adds. A column that is None is the answer's own."""
-        count = len(extra)
         schema = self._shapes[table].full_schema
         shared = {"test_id": answer.test_id, "session_id": answer.session_id}
-        return pa.RecordBatch.from_arrays(
-            [
-                *(
-                    _repeated(shared[name], count) if column is None else column
-                    for name, column in zip(schema.names, columns, strict=False)
-                ),
-                _repeated(self._plan.run_id, count),
-                pa.repeat(pa.scalar(answer.fetched_at_us, TIMESTAMP), count),
-                extra,
-            ],
-            schema=schema,
+        own = [
+            Cells(pa.string(), [shared[name]] * count) if column is None else column
+            for name, column in zip(schema.names, columns, strict=False)
+        ]
+        run = (
+            Cells(pa.string(), [self._plan.run_id] * count),
+            Cells(TIMESTAMP, [answer.fetched_at_us] * count),
+            Cells(pa.string(), extra or [None] * count),
         )
-
-
-def _repeated(text: str | None, count: int) -> Array:
-    return pa.repeat(pa.scalar(text, pa.string()), count)
+        loose = [column.values for column in (*own, *run) if isinstance(column, Cells)]
+        if len(loose) == len(schema):
+            return LooseRows(answer.test_id, loose, count)
+        return pa.RecordBatch.from_arrays([*map(array_of, (*own, *run))], schema=schema)
 
 
 def _layout(table: AnyTable, partition_by: tuple[str, ...]) -> Layout:
@@ -300,8 +304,10 @@ def _layout(table: AnyTable, partition_by: tuple[str, ...]) -> Layout:
     return Layout(table.name, partition_by, table.dates, of_session)
 
 
-def _chosen(column: Array, places: Sequence[int]) -> Array:
-    """Return some values of a column; without a copy where they are one stretch."""
+def _chosen(column: Array | Cells, places: Sequence[int]) -> Array | Cells:
+    """Return some values of a column; without a copy of Arrow's where they are one stretch."""
+    if isinstance(column, Cells):
+        return Cells(column.type, [column.values[place] for place in places])
     if not places or places[-1] - places[0] + 1 == len(places):
         return column.slice(places[0] if places else 0, len(places))
     return column.take(pa.array(places, pa.int64()))

@@ -7,19 +7,16 @@ for what is none of its kind: named by the caller, never quoted.
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias, cast
+from typing import Final, cast
 
 import pyarrow as pa
 
 from etl.tables.json_text import Json, canonical, kind_of, storable
 from etl.tables.times import microseconds
-from etl.tables.values import TIMESTAMP
+from etl.tables.values import TIMESTAMP, Value
 
 LONGEST_ID: Final = 1_000
 """The most characters that an id may have."""
-
-Value: TypeAlias = str | int | float | bool | None
-"""What a cell holds before it becomes Arrow."""
 
 
 class Fault(Exception):

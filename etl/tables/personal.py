@@ -61,7 +61,7 @@ class PersonalData:
             rows,
             keys=keys,
             hashes=_row_hashes(columns),
-            columns=columns,
+            cells=columns,
             extra=None,
             rejects=[self.reject(reject) for reject in rows.rejects],
             keeps_body=False,

@@ -4,19 +4,18 @@ All rows are read at once, column by column. Where that meets a fault they are r
 by one in the same way, so that a bad value costs its row; what no field names is kept.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from itertools import chain, repeat
+from itertools import repeat
 from typing import Final, TypeAlias
 
 import msgspec
-import pyarrow as pa
 
 from etl.client.values import Answer
 from etl.tables.json_text import Json, canonical, encodable, kind_of, plain, text_of
-from etl.tables.kinds import Fault, Kind, Value
-from etl.tables.values import Array, Column, Reject, Rows, key_hash, row_hash
+from etl.tables.kinds import Fault, Kind
+from etl.tables.values import Cells, Column, Reject, Rows, Value, key_hash, row_hash
 
 Object: TypeAlias = "dict[str, Json]"
 Level: TypeAlias = tuple[str, ...]
@@ -90,9 +89,6 @@ class Reader:
         of_fields = [Column(one.column, one.kind.arrow, one.meaning, one.repeats) for one in fields]
         self.columns = (*before, *([place] if place else []), *of_fields, *derived)
         """The columns that it fills, for the table's definition."""
-        self._alike: dict[pa.DataType, list[str]] = {}
-        for column in self.columns:
-            self._alike.setdefault(column.type, []).append(column.name)
         self._row = msgspec.defstruct(
             "Row", [(one.column, object, None) for one in fields], omit_defaults=True
         )
@@ -140,21 +136,19 @@ class Reader:
         return Rows(
             keys=list(map(key_hash, zip(*parts, strict=True))),
             hashes=list(map(row_hash, map(_encode, named))),
-            columns=dict(self._arrays(filled, count)),
+            cells=self._cells(filled, count),
             extra=reading.extra if any(reading.extra) else None,
             rejects=reading.rejects,
             unknown_fields=frozenset(reading.unknown),
         )
 
-    def _arrays(
-        self, values: Mapping[str, Sequence[Value]], count: int
-    ) -> Iterator[tuple[str, Array]]:
-        """Make one array of each type and cut it into columns: a call costs more than a value."""
+    def _cells(self, values: Mapping[str, Sequence[Value]], count: int) -> dict[str, Cells]:
+        """Return the cells of every column; null where nothing was read for it."""
         nothing: Sequence[Value] = [None] * count
-        for arrow, names in self._alike.items():
-            columns = (values.get(name, nothing) for name in names)
-            whole = pa.array([*chain.from_iterable(columns)], arrow)
-            yield from ((name, whole.slice(at * count, count)) for at, name in enumerate(names))
+        return {
+            column.name: Cells(column.type, values.get(column.name, nothing))
+            for column in self.columns
+        }
 
     def _add(
         self,

@@ -12,6 +12,7 @@ from etl.client.values import Answer, Endpoint, Priority, Scope, UnreadableBodyE
 from etl.tables.values import (
     SESSION_ID,
     TEST_ID,
+    Cells,
     Column,
     Reject,
     Rows,
@@ -54,8 +55,8 @@ def _rows_of(answer: Answer, transcript: Transcript) -> Rows:
     return Rows(
         keys=[key_hash((answer.session_id, cue.place)) for cue in cues],
         hashes=[row_hash(_encode(cue)) for cue in cues],
-        columns={
-            column.name: pa.array(of_all, column.type)
+        cells={
+            column.name: Cells(column.type, of_all)
             for column, of_all in zip(_COLUMNS, values, strict=True)
         },
         rejects=[

@@ -1,7 +1,7 @@
 """What a table is: data and one pure function, from an answer to rows."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias
 
@@ -16,6 +16,22 @@ if TYPE_CHECKING:
     Array: TypeAlias = pa.Array[Any]
 else:
     Array: TypeAlias = pa.Array  # generic to the type checker alone
+
+Value: TypeAlias = str | int | float | bool | None
+"""What a cell holds before it becomes Arrow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """The cells of a few rows in one column. They become Arrow together with many others."""
+
+    type: pa.DataType
+    values: Sequence[Value] = field(repr=False)
+
+
+def array_of(cells: Array | Cells) -> Array:
+    """Return cells as an Arrow array."""
+    return pa.array(cells.values, cells.type) if isinstance(cells, Cells) else cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +70,25 @@ class Rows:
     """What a table makes of one answer: rows in the order served, column by column.
 
     `keys` and `hashes` hold, for each row, the 64-bit hash of its key and of its
-    values as served; `columns` an Arrow array for each column of the table but
-    those that every row of the answer shares (`test_id`) and those of the run.
+    values as served; `cells` the values of each column of the table but those that every
+    row of the answer shares (`test_id`) and those of the run: all as Arrow, or none.
     `order` is the answer's place among those of its test: pages by their first row.
     `keeps_body` asks that the whole answer be kept, since it says more than its rows.
     """
 
     keys: Sequence[int]
     hashes: Sequence[int]
-    columns: dict[str, Array] = field(repr=False)
+    cells: Mapping[str, Array | Cells] = field(repr=False)
     extra: Sequence[str | None] | None = field(default=None, repr=False)
     rejects: Sequence[Reject] = ()
     unknown_fields: frozenset[str] = frozenset()
     order: int = 0
     keeps_body: bool = False
+
+    @property
+    def columns(self) -> dict[str, Array]:
+        """The cells as Arrow arrays, made anew at each call."""
+        return {name: array_of(cells) for name, cells in self.cells.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +177,9 @@ AnyTable = Table[Any]
 
 def rows_as_dicts(rows: Rows, answer: Answer) -> list[dict[str, object]]:
     """Return rows one by one, for people: what a screen or JSON shows."""
-    names = list(rows.columns)
-    lists = [rows.columns[name].to_pylist() for name in names]
+    columns = rows.columns
+    names = list(columns)
+    lists = [column.to_pylist() for column in columns.values()]
     shared = {"test_id": answer.test_id}
     if answer.session_id is not None:
         shared["session_id"] = answer.session_id

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from etl.client.values import Answer, Endpoint, Priority, Scope
 from etl.tables.downloads import MEDIA_PRODUCTS, Download, video
-from etl.tables.values import TEST_ID, Column, Rows, Table, key_hash, row_hash
+from etl.tables.values import TEST_ID, Cells, Column, Rows, Table, key_hash, row_hash
 
 FILE_COLUMNS: Final = (
     Column("path", pa.string(), "The file, from the lake's root; null where there is none."),
@@ -25,8 +25,8 @@ _KEY: Final = ("session_id",)
 def _rows_of(answer: Answer, content: Download) -> Rows:
     """Return the one row, without a file: the address says nothing that lasts."""
     del content
-    nothing = {column.name: pa.array([None], column.type) for column in TABLE.columns[2:]}
-    return Rows(keys=[key_hash([answer.session_id])], hashes=[row_hash(b"")], columns=nothing)
+    nothing = {column.name: Cells(column.type, [None]) for column in TABLE.columns[2:]}
+    return Rows(keys=[key_hash([answer.session_id])], hashes=[row_hash(b"")], cells=nothing)
 
 
 VIDEO_URL: Final = Endpoint(
