@@ -8,19 +8,20 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import repeat
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 import msgspec
 
 from etl.client.values import Answer
 from etl.tables.json_text import Json, canonical, encodable, kind_of, plain, text_of
 from etl.tables.kinds import Fault, Kind
-from etl.tables.values import Cells, Column, Reject, Rows, Value, key_hash, row_hash
+from etl.tables.values import Cells, Column, Reject, Rows, Value, key_hash, key_hashes, row_hash
 
 Object: TypeAlias = "dict[str, Json]"
 Level: TypeAlias = tuple[str, ...]
 """Where an object stands in another: the names that lead to it."""
 
+_OBJECTS: Final = {dict}
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _encode = msgspec.json.Encoder().encode
 
@@ -130,11 +131,10 @@ class Reader:
         filled: dict[str, Sequence[Value]] = {**reading.values, **reading.derived}
         if self._place is not None:
             filled[self._place.name] = reading.places
-        parts = [filled[name] if name in filled else _shared(answer, name, count) for name in key]
         # Named values without those that are null: a column added later changes no hash.
         named = map(self._row, *reading.values.values())
         return Rows(
-            keys=list(map(key_hash, zip(*parts, strict=True))),
+            keys=_keys(key, filled, answer, count),
             hashes=list(map(row_hash, map(_encode, named))),
             cells=self._cells(filled, count),
             extra=reading.extra if any(reading.extra) else None,
@@ -194,13 +194,13 @@ class Reader:
             [self._extra(value) for value in levels[()]] if unknown else [None] * len(served)
         )
 
-    def _levels(self, served: Sequence[Json]) -> dict[Level, list[Object]]:
+    def _levels(self, served: Sequence[Json]) -> dict[Level, Sequence[Object]]:
         """Return the objects at each level of the shape; one that is null is empty."""
-        levels: dict[Level, list[Object]] = {(): [_object(value, ()) for value in served]}
+        levels: dict[Level, Sequence[Object]] = {(): _objects(served, ())}
         for level in self._known:
             if level:
                 holders = levels[level[:-1]]
-                levels[level] = [_object(holder.get(level[-1]), level) for holder in holders]
+                levels[level] = _objects([holder.get(level[-1]) for holder in holders], level)
         return levels
 
     def _extra(self, value: Object) -> str | None:
@@ -284,6 +284,12 @@ def _proper(value: Json) -> Json:
     return value
 
 
+def _objects(values: Sequence[Json], level: Level) -> Sequence[Object]:
+    if set(map(type, values)) <= _OBJECTS:
+        return cast("Sequence[Object]", values)
+    return [_object(value, level) for value in values]
+
+
 def _object(value: Json, level: Level) -> Object:
     if value is None and level:
         return {}
@@ -292,11 +298,26 @@ def _object(value: Json, level: Level) -> Object:
     return value
 
 
-def _shared(answer: Answer, name: str, count: int) -> Iterable[object]:
-    """Return a key column that all rows of an answer share, as it stands in a file."""
+def _keys(
+    key: Sequence[str], filled: Mapping[str, Sequence[Value]], answer: Answer, count: int
+) -> Sequence[int]:
+    """Return the hash of each row's key. What the rows do not fill, they share."""
+    own = [filled.get(name) for name in key]
+    if own[-1] is not None and not any(own[:-1]):
+        before = [_shared(answer, name) for name in key[:-1]]
+        return key_hashes(before, own[-1])
+    parts = [
+        repeat(_shared(answer, name), count) if column is None else column
+        for name, column in zip(key, own, strict=True)
+    ]
+    return list(map(key_hash, zip(*parts, strict=True)))
+
+
+def _shared(answer: Answer, name: str) -> object:
+    """Return what all rows of an answer share in a key column, as it stands in a file."""
     if name == "_fetched_at":
-        return repeat(_EPOCH + timedelta(microseconds=answer.fetched_at_us), count)
-    return repeat(answer.test_id if name == "test_id" else answer.session_id, count)
+        return _EPOCH + timedelta(microseconds=answer.fetched_at_us)
+    return answer.test_id if name == "test_id" else answer.session_id
 
 
 def _column(kind: Kind, path: str, values: Sequence[Json]) -> Sequence[Value]:

@@ -17,7 +17,7 @@ from etl.tables.values import (
     Reject,
     Rows,
     Table,
-    key_hash,
+    key_hashes,
     row_hash,
 )
 from etl.tables.webvtt import Transcript, parse
@@ -53,7 +53,7 @@ def _rows_of(answer: Answer, transcript: Transcript) -> Rows:
     cues = transcript.cues
     values = list(zip(*cues, strict=True)) or [()] * len(_COLUMNS)
     return Rows(
-        keys=[key_hash((answer.session_id, cue.place)) for cue in cues],
+        keys=key_hashes((answer.session_id,), [cue.place for cue in cues]),
         hashes=[row_hash(_encode(cue)) for cue in cues],
         cells={
             column.name: Cells(column.type, of_all)

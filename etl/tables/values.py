@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias
 
+import msgspec
 import pyarrow as pa
 import xxhash
 
@@ -21,12 +22,18 @@ Value: TypeAlias = str | int | float | bool | None
 """What a cell holds before it becomes Arrow."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cells:
-    """The cells of a few rows in one column. They become Arrow together with many others."""
+class Cells(msgspec.Struct, frozen=True):
+    """The cells of a few rows in one column. They become Arrow together with many others.
+
+    There are fifty of them for a session's details: a dataclass would take five times as long.
+    """
 
     type: pa.DataType
-    values: Sequence[Value] = field(repr=False)
+    values: Sequence[Value]
+
+    def __repr__(self) -> str:
+        """Say no more than how many there are: they may be personal data."""
+        return f"Cells({self.type}, {len(self.values)})"
 
 
 def array_of(cells: Array | Cells) -> Array:
@@ -155,6 +162,12 @@ row_hash: Callable[[bytes], int] = xxhash.xxh3_64_intdigest
 def key_hash(parts: Sequence[object]) -> int:
     """Return the hash of a row's key, as it stands in the key columns of a file."""
     return row_hash("\0".join(map(str, parts)).encode(errors="replace"))
+
+
+def key_hashes(before: Sequence[object], last: Sequence[object]) -> list[int]:
+    """Return the hashes of keys that differ in their last part alone."""
+    shared = "".join(f"{part}\0" for part in before)
+    return [row_hash(f"{shared}{part}".encode(errors="replace")) for part in last]
 
 
 _FIELD_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
