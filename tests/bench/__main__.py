@@ -41,6 +41,7 @@ class Part:
     tests: int
     sessions: int
     endpoint: str = "page"
+    partitions: Sequence[str] = ("[test_id]",)
 
     @property
     def test_ids(self) -> list[str]:
@@ -51,7 +52,7 @@ class Part:
 
 DETAILS: Final = ("session_details", "demographics", "task_groups", "tasks")
 PARTS: Final = (
-    Part("sessions", ("sessions",), 800, 2_500),
+    Part("sessions", ("sessions",), 800, 2_500, partitions=("[]", "[test_id]")),
     Part("details", DETAILS, 8, 2_000),
     Part("transcripts", ("transcripts",), 2, 1_500, "transcript"),
 )
@@ -97,7 +98,8 @@ def sandbox(sessions: int) -> Iterator[Served]:
     command = [sys.executable, "-m", "tests.bench.server", str(sessions)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        served = Served(*process.stdout.readline().split())
+        url, token_url, client_id, client_secret = process.stdout.readline().split()
+        served = Served(url, token_url, client_id, client_secret)
         try:
             yield served
         finally:
@@ -182,11 +184,11 @@ def measure(part: Part, pairs: int, partition_by: str, folder: Path) -> None:
         if least.rows != mine.rows:
             raise SystemExit(f"{part.name}: the floor has {least.rows} rows, we {mine.rows}")
     ratios = [least.seconds / mine.seconds for least, mine in found]
-    rows, mine = found[0][1].rows, median(run.seconds for _, run in found)
+    rows, seconds = found[0][1].rows, median(run.seconds for _, run in found)
     print(
         f"{part.name:12} partition_by {partition_by:10} {rows:9,} rows  "
         f"floor {median(run.seconds for run, _ in found):5.2f} s  "
-        f"export {mine:5.2f} s ({rows / mine:,.0f} rows/s)  "
+        f"export {seconds:5.2f} s ({rows / seconds:,.0f} rows/s)  "
         f"ratio {median(ratios):4.2f} ({min(ratios):4.2f} to {max(ratios):4.2f})  "
         f"peak memory {max(run.peak for _, run in found):3.0f} MB  "
         f"sandbox busy {served.cpu_seconds / took:.0%}",
@@ -209,16 +211,18 @@ def memory(part: Part, folder: Path) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the parts that were asked for."""
     parser = argparse.ArgumentParser("python -m tests.bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[[], *PARTS_BY_NAME], metavar="PART")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS_BY_NAME))
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--tests", type=int, help="tests of each part, instead of its own number")
     asked = parser.parse_args(arguments)
+    if unknown := set(asked.parts) - PARTS_BY_NAME.keys():
+        parser.error(f"there is no part {', '.join(sorted(unknown))}")
     start_up()
     with tempfile.TemporaryDirectory() as place:
         for name in asked.parts or PARTS_BY_NAME:
             part = PARTS_BY_NAME[name]
             part = replace(part, tests=asked.tests or part.tests)
-            for partition_by in ("[]", "[test_id]"):
+            for partition_by in part.partitions:
                 measure(part, asked.pairs, partition_by, Path(place))
             memory(part, Path(place))
 

@@ -47,7 +47,7 @@ class _File:
     def add(self, rows: Iterable[Sequence[Any]]) -> None:
         """Add rows, in the order of the schema."""
         for gathered, column in zip(self._columns, zip(*rows, strict=True), strict=False):
-            gathered += column
+            gathered.extend(column)
         if len(self._columns[0]) >= _ROW_GROUP_ROWS:
             self._write()
 
@@ -58,7 +58,9 @@ class _File:
 
     def _write(self) -> None:
         arrays = [
-            pa.array(column, pa.string()).cast(kind) if kind == _TIMESTAMP else pa.array(column, kind)
+            pa.array(column, pa.string()).cast(kind)
+            if kind == _TIMESTAMP
+            else pa.array(column, kind)
             for column, kind in zip(self._columns, self._schema.types, strict=True)
         ]
         self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
@@ -243,8 +245,11 @@ FLOORS: Final[dict[str, type[Floor]]] = {
 }
 
 
-async def _side_by_side(jobs: list[tuple[str, ...]], run: Callable[..., Awaitable[None]]) -> None:
+async def _side_by_side(
+    all_jobs: Iterable[tuple[str, str]], run: Callable[[str, str], Awaitable[None]]
+) -> None:
     """Run all jobs in their order, eight at a time."""
+    jobs = [*all_jobs]
     jobs.reverse()
 
     async def work() -> None:
@@ -273,13 +278,13 @@ async def export(floor: Floor, get: _Get, tests: Sequence[str], sessions: int) -
         floor.answer(test, session, await get(floor.follow_up.format(session)))
 
     await _side_by_side(pages, page)
-    await _side_by_side(list(listed.items()), answer)
+    await _side_by_side(listed.items(), answer)
     for file in floor.files:
         file.close()
 
 
-async def main(kind: str, url: str, token: str, tests: str, sessions: str, folder: str) -> None:
-    """Run one floor; `tests` is a file of ids."""
+async def main(floor: Floor, url: str, token: str, tests: Sequence[str], sessions: int) -> None:
+    """Run one floor, from a client's beginning to its end."""
     async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session:
 
         async def get(path: str) -> bytes:
@@ -287,9 +292,10 @@ async def main(kind: str, url: str, token: str, tests: str, sessions: str, folde
                 response.raise_for_status()
                 return await response.read()
 
-        ids = Path(tests).read_text().split()
-        await export(FLOORS[kind](Path(folder)), get, ids, int(sessions))
+        await export(floor, get, tests, sessions)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    _kind, _url, _token, _tests, _sessions, _folder = sys.argv[1:]
+    _ids = Path(_tests).read_text().split()
+    asyncio.run(main(FLOORS[_kind](Path(_folder)), _url, _token, _ids, int(_sessions)))
