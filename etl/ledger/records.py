@@ -13,10 +13,10 @@ from typing import Final
 import msgspec
 import xxhash
 
-from etl.paging.values import Listing, Outcome, PageView
+from etl.paging.values import Listing, Outcome, PageView, Place
 
 _VERSION: Final = 1
-_LISTED: Final = "sessions"
+_LISTED: Final = ("sessions", "completed_sessions")
 
 
 def session_key(session_id: str) -> int:
@@ -98,7 +98,8 @@ class Record:
         """Return the keys of all sessions that are listed, or were before that was forgotten."""
         if self.listing.ids:
             return set(self.listing.ids)
-        landed = (*self.answered.values(), self.covered.get(_LISTED, {}))
+        listed = (self.covered.get(table, {}) for table in _LISTED)
+        landed = (*self.answered.values(), *listed)
         return {key for sessions in landed for key in sessions} - self.removed
 
     def forget_absences(self) -> None:
@@ -122,6 +123,7 @@ class _Page(msgspec.Struct, array_like=True):
     offset: int | None
     total: int | None
     read_at_us: int
+    goes_on: Place | None = None
 
 
 class _Packed(msgspec.Struct, array_like=True):
@@ -142,6 +144,7 @@ class _Packed(msgspec.Struct, array_like=True):
     changed_at_us: int = 0
     said: dict[str, tuple[bytes, bytes]] = {}
     stale: dict[str, bytes] = {}
+    places: list[Place] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +187,7 @@ def pack(record: Record) -> PackedRecord:
             changed_at_us=record.changed_at_us,
             said=_pairs(record.said),
             stale={table: _bytes(keys) for table, keys in record.stale.items() if keys},
+            places=list(listing.places),
         )
     )
     newest_us = max((session.ended_at_us for session in record.due.values()), default=None)
@@ -207,6 +211,7 @@ def unpack(packed: bytes) -> Record:
             total=told.total,
             read_at_us=told.read_at_us,
             doubt=told.doubt,
+            places=tuple(told.places),
         ),
         covered=_mappings(told.covered),
         removed=frozenset(_numbers(told.removed)),
@@ -235,11 +240,13 @@ def _mappings(tables: Mapping[str, tuple[bytes, bytes]]) -> dict[str, dict[int, 
 
 
 def _page(view: PageView) -> _Page:
-    return _Page(_bytes(view.ids), view.limit, view.offset, view.total, view.read_at_us)
+    ids, at_us = _bytes(view.ids), view.read_at_us
+    return _Page(ids, view.limit, view.offset, view.total, at_us, view.goes_on)
 
 
 def _view(page: _Page) -> PageView:
-    return PageView(_numbers(page.ids), page.limit, page.offset, page.total, page.read_at_us)
+    ids, at_us = _numbers(page.ids), page.read_at_us
+    return PageView(ids, page.limit, page.offset, page.total, at_us, page.goes_on)
 
 
 def pack_proofs(listing: Listing) -> bytes:

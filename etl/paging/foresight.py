@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Final
 
+from etl.paging import cursors
 from etl.paging import sweep as sweeps
 from etl.paging.dialect import Dialect, after_answer, head_ask
 from etl.paging.values import Listing, PageAsk, PageView
@@ -34,8 +35,7 @@ def pages_ahead(
     if total is None:
         asked[FIRST] += head_ask(dialect).spelled() not in paid
         return asked
-    rows = known.ids if known.whole else (*known.ids, *range(-1, len(known.ids) - total - 1, -1))
-    echoed = known.total if known.whole else total
+    rows, echoed = _rows_if_it_rests(known, total)
     sweep = sweeps.begin(sweeps.believed(known, now_us), audit=audit, now_us=now_us)
     sweep = sweeps.refreshed(sweep, now_us)
     while asks := sweeps.wanted(sweep, dialect, 1):
@@ -46,6 +46,37 @@ def pages_ahead(
         dialect = after_answer(dialect, ask, view)
         sweep = sweeps.read(sweep, dialect, ask, view)
     return asked
+
+
+def cursor_pages_ahead(known: Listing, total: int | None, *, audit: str, now_us: int) -> int:
+    """Return how many pages a look by cursors asks, if the listing is still as it was.
+
+    `total` is as for `pages_ahead`.
+    """
+    if total is None:
+        return 1
+    rows, echoed = _rows_if_it_rests(known, total)
+    rows_of = {cursor: row for row, cursor in known.places}
+    sweep = cursors.begin(sweeps.believed(known, now_us), audit=audit, now_us=now_us)
+    sweep = cursors.refreshed(sweep, now_us)
+    asked = 0
+    while (ask := cursors.wanted(sweep)) is not None:
+        asked += 1
+        start = 0 if ask.after is None else rows_of[ask.after] + 1
+        page = rows[start : start + cursors.PAGE_ROWS]
+        row = max(0, len(page) - 2)
+        cursor = f"of row {start + row}"
+        rows_of[cursor] = start + row
+        goes_on = (row, cursor) if page else None
+        sweep = cursors.read(sweep, PageView(page, None, None, echoed, now_us, goes_on))
+    return asked
+
+
+def _rows_if_it_rests(known: Listing, total: int) -> tuple[tuple[int, ...], int | None]:
+    """Return the rows of a listing that has not changed, and the total that it tells."""
+    if known.whole:
+        return known.ids, known.total
+    return (*known.ids, *range(-1, len(known.ids) - total - 1, -1)), total
 
 
 def _served(rows: tuple[int, ...], total: int | None, ask: PageAsk, now_us: int) -> PageView:

@@ -13,6 +13,7 @@ fresh rows, then the known rows behind the last fresh one, if that explains the 
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from etl.paging.connecting import row_where_it_connects, without_repeats
 from etl.paging.dialect import Dialect, ask_from, ask_holding, head_ask, position, rows_in_reach
 from etl.paging.values import Listing, Outcome, PageAsk, PageView, Verdict
 
@@ -145,34 +146,11 @@ def read(sweep: Sweep, dialect: Dialect, ask: PageAsk, view: PageView) -> Sweep:
     follows = start == behind == ask.start
     if start is None or (start > max(0, behind - 1) and not follows):
         return _stray(sweep)
-    page = _without_repeats(view.ids)
-    meets_at = _meets_at(sweep.fresh, page, start)
+    page = without_repeats(view.ids)
+    meets_at = row_where_it_connects(sweep.fresh, page, start)
     if meets_at is None:
         return _next_pass(replace(sweep, total=view.total), whole=False)
     return _decided(_grown(sweep, page, meets_at, view), dialect, start, view)
-
-
-def _without_repeats(ids: tuple[int, ...]) -> tuple[int, ...]:
-    return ids if len(set(ids)) == len(ids) else tuple(dict.fromkeys(ids))
-
-
-def _meets_at(fresh: tuple[int, ...], page: tuple[int, ...], start: int) -> int | None:
-    """Return the row of `fresh` with which the page begins, or None if they do not connect.
-
-    The page must repeat `fresh` from there to its end (or lie in it whole): a longer
-    overlap than was asked is rows that came meanwhile, and harmless.
-    """
-    if not fresh or not page:
-        return len(fresh)
-    if fresh[start:] == page[: len(fresh) - start]:
-        return start  # rows that stand twice are found when the listing is judged
-    try:
-        begins_at = fresh.index(page[0])
-    except ValueError:
-        return None
-    overlap = fresh[begins_at : begins_at + len(page)]
-    connects = page[: len(overlap)] == overlap and set(fresh).isdisjoint(page[len(overlap) :])
-    return begins_at if connects else None
 
 
 def _grown(sweep: Sweep, page: tuple[int, ...], meets_at: int, view: PageView) -> Sweep:
@@ -336,7 +314,7 @@ def _stray(sweep: Sweep) -> Sweep:
 
 def _proved_again(sweep: Sweep, start: int | None, view: PageView) -> Sweep:
     """Close if the page is the stretch of the listing that it should be; else read all again."""
-    listing, page = sweep.known, _without_repeats(view.ids)
+    listing, page = sweep.known, without_repeats(view.ids)
     arrived = (view.total or 0) - (listing.total or 0)
     row = (start or 0) - arrived
     holds_it = sweep.proof_of is not None and (start or 0) + len(page) > sweep.proof_of

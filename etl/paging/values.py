@@ -15,6 +15,10 @@ DEFAULT_ROWS = 25
 """The rows that the API serves where nobody says how many (results-v2, `limit`)."""
 
 
+Place = tuple[int, str]
+"""A row, and the cursor behind which the API goes on with the rows that follow it."""
+
+
 class Style(StrEnum):
     """The two spellings of pagination that the vendor's pages name."""
 
@@ -50,7 +54,8 @@ class PageAsk:
 class PageView:
     """What paging sees of a page as served: its ids in order and what it echoes.
 
-    Echoes that are missing or not believable numbers are None. `ids` keeps repeats.
+    Echoes that are missing or not believable numbers are None. `ids` keeps repeats. `goes_on`
+    is where the next page begins, where entries say so: behind which row, and its cursor.
     """
 
     ids: tuple[int, ...]
@@ -58,6 +63,7 @@ class PageView:
     offset: int | None
     total: int | None
     read_at_us: int
+    goes_on: "Place | None" = None
 
 
 class Outcome(StrEnum):
@@ -69,6 +75,7 @@ class Outcome(StrEnum):
     NO_TOTAL = "no_total"
     UNSTEADY = "unsteady"
     NOT_UNDERSTOOD = "not_understood"
+    ENDLESS = "endless"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +84,8 @@ class Listing:
 
     `whole` says that the ids reach to the listing's end. `total` is what the pages
     echoed when it was last read, at `read_at_us`. `doubt` is why those ids could not be
-    proved, where reading again would change nothing until head or total change.
+    proved, where reading again would change nothing until head or total change. `places`
+    are rows from which it can be read on, where that takes a cursor.
     """
 
     ids: tuple[int, ...] = ()
@@ -86,6 +94,7 @@ class Listing:
     total: int | None = None
     read_at_us: int = 0
     doubt: Outcome | None = None
+    places: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,4 +130,6 @@ _SENTENCES = {
     "sessions are in the lake. The next run goes on.",
     Outcome.NOT_UNDERSTOOD: "The API keeps answering other pages than were asked; {seen} of "
     "{total} sessions are known. Check `pagination` in the pipelines file.",
+    Outcome.ENDLESS: "The pages have no end: a cursor comes round again, after {seen} of {total} "
+    "sessions. These are in the lake; tell the vendor's support.",
 }
