@@ -19,7 +19,7 @@ that a correct export lands, table by table:
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from random import Random
 from typing import Any, Final, NamedTuple
@@ -39,6 +39,8 @@ from etl.sandbox.transcripts import Transcript, transcript_of
 
 _LISTINGS_KEPT: Final = 64
 _CLASSIC_COUNTS: Final = (0, 1, 49, 50, 51, 120)
+_CLASSIC_MADE_FROM: Final = 100_000
+"""Where the serials begin of sessions that are completed while the sandbox runs."""
 
 _plan_of = lru_cache(maxsize=256)(plan_of)
 
@@ -62,7 +64,8 @@ class Contents(Account):
         self._unindexed: dict[str, None] = {}
         self._places: dict[str, Place] = {}
         self._detail_edits: dict[str, dict[str, object]] = {}
-        self._classic_counts: dict[str, int] = {}
+        self._classic_serials: dict[str, list[int]] = {}
+        self._classic_made: Counter[str] = Counter()
         self._classic_places: dict[str, tuple[str, int]] = {}
         self._clip_sessions: dict[str, str] = {}
         self._reel_tests: dict[str, str] = {}
@@ -119,7 +122,7 @@ class Contents(Account):
         """Give a test so many sessions."""
         test_id = test_id.lower()
         if self.product(test_id) is Product.CLASSIC:
-            self._classic_counts[test_id] = count
+            self._classic_serials[test_id] = list(range(count, 0, -1))
             return
         self._forget(self.listing(test_id).rows)
         self._changed[test_id] = Listing(sessions_of(self.options.seed, test_id, count))
@@ -128,13 +131,17 @@ class Contents(Account):
     def complete(self, test_id: str, n: int = 1) -> None:
         """Complete sessions: they appear at the head."""
         if self.product(test_id) is Product.CLASSIC:
-            self._classic_counts[test_id.lower()] = self.completed_count(test_id) + n
+            for _ in range(n):
+                self._complete_classic(test_id, 0)
             return
         for _ in range(n):
             self._insert(test_id, 0, late=False)
 
     def finish_late(self, test_id: str, position: int) -> None:
         """Complete a session that started long ago: it appears behind known ones."""
+        if self.product(test_id) is Product.CLASSIC:
+            self._complete_classic(test_id, position)
+            return
         self._insert(test_id, position, late=True)
 
     def _insert(self, test_id: str, position: int, *, late: bool) -> None:
@@ -145,6 +152,11 @@ class Contents(Account):
 
     def remove(self, test_id: str, *positions: int) -> None:
         """Remove sessions, as the vendor does with refunded ones: nothing of them is left."""
+        if self.product(test_id) is Product.CLASSIC:
+            serials = self._classic_to_change(test_id)
+            for position in sorted(positions, reverse=True):
+                del serials[position]
+            return
         listing = self._to_change(test_id)
         for position in sorted(positions, reverse=True):
             self._forget([listing.rows[position]])
@@ -263,24 +275,35 @@ class Contents(Account):
 
     # Classic tests.
 
-    def completed_count(self, test_id: str) -> int:
-        """Return how many sessions a classic test has."""
+    def completed_serials(self, test_id: str) -> Sequence[int]:
+        """Return the serials of a classic test's sessions, in the order in which it lists them."""
         test_id = test_id.lower()
-        if test_id in self._classic_counts:
-            return self._classic_counts[test_id]
-        if self.options.sessions is not None:
-            return self.options.sessions
-        return Random(f"{self.options.seed}:{test_id}").choice(_CLASSIC_COUNTS)
+        if test_id in self._classic_serials:
+            return self._classic_serials[test_id]
+        count = self.options.sessions
+        if count is None:
+            count = Random(f"{self.options.seed}:{test_id}").choice(_CLASSIC_COUNTS)
+        return range(count, 0, -1)
+
+    def _classic_to_change(self, test_id: str) -> list[int]:
+        test_id = test_id.lower()
+        return self._classic_serials.setdefault(test_id, list(self.completed_serials(test_id)))
+
+    def _complete_classic(self, test_id: str, position: int) -> None:
+        """Complete a session of a classic test, which appears at this place."""
+        serials = self._classic_to_change(test_id)
+        self._classic_made[test_id.lower()] += 1
+        serials.insert(position, _CLASSIC_MADE_FROM + self._classic_made[test_id.lower()])
 
     def study(self, test_id: str) -> dict[str, Any]:
         """Return the definition of a classic test."""
-        count = self.completed_count(test_id)
+        count = len(self.completed_serials(test_id))
         return classic.study_of(self.options.seed, test_id.lower(), count)
 
     def completed(self, test_id: str) -> list[dict[str, Any]]:
         """Return the sessions of a classic test, newest first."""
-        count = self.completed_count(test_id)
-        return [self.completed_session(test_id, serial) for serial in range(count, 0, -1)]
+        serials = self.completed_serials(test_id)
+        return [self.completed_session(test_id, serial) for serial in serials]
 
     def completed_session(self, test_id: str, serial: int) -> dict[str, Any]:
         """Return a session of a classic test; the n-th that was completed has serial n."""

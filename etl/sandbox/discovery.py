@@ -76,14 +76,20 @@ def cursor_of(serial: int) -> str:
 def slice_of(serials: Sequence[int], after: str | None, before: str | None) -> list[int]:
     """Return the serials of a page, of a list that runs from the greatest down.
 
-    Serials outlive what is inserted and removed, so a cursor never points elsewhere.
-    Raises BadCursor.
+    Serials outlive what is inserted and removed, so a cursor never points elsewhere; one that
+    stands out of turn is where it is listed. Raises BadCursor.
     """
     if after is not None:
         place = _serial(after)
+        if place in serials:
+            behind = serials.index(place) + 1
+            return list(serials[behind : behind + PAGE_ROWS])
         return [serial for serial in serials if serial < place][:PAGE_ROWS]
     if before is not None:
         place = _serial(before)
+        if place in serials:
+            end = serials.index(place)
+            return list(serials[max(0, end - PAGE_ROWS) : end])
         return [serial for serial in serials if serial > place][-PAGE_ROWS:]
     return list(serials[:PAGE_ROWS])
 

@@ -176,10 +176,11 @@ def _tests(sandbox: Sandbox, asked: Asked) -> list[dict[str, Any]]:
 
 def _completed(sandbox: Sandbox, asked: Asked) -> dict[str, object]:
     test_id = _id(asked.test_id)
-    count = sandbox.completed_count(test_id)
-    serials = _slice(range(count, 0, -1), asked.query)
-    sessions = [sandbox.completed_session(test_id, serial) for serial in serials]
-    return {"completedSessionCount": count, "sessions": sessions}
+    listed = sandbox.completed_serials(test_id)
+    sessions = [
+        sandbox.completed_session(test_id, serial) for serial in _slice(listed, asked.query)
+    ]
+    return {"completedSessionCount": len(listed), "sessions": sessions}
 
 
 def _slice(serials: Sequence[int], query: Mapping[str, str]) -> list[int]:
