@@ -20,8 +20,9 @@ from etl.errors import TestFailed, Unreachable, UsageError
 from etl.lake.local import LocalLake
 from etl.ledger.places import make_state_dir
 from etl.pacing.clock import SystemClock
-from etl.plan.orders import Asked, Order, exportable, orders
+from etl.plan.orders import Asked, Order, exportable, lists, lists_classic, orders
 from etl.run.errors import single_error
+from etl.tables.completed_sessions import COMPLETED_SESSIONS, page_view
 from etl.tables.personal import PersonalData, personal_data
 from etl.tables.registry import tables
 from etl.tables.sessions import SESSION_RESULTS, SessionsPage
@@ -58,8 +59,13 @@ async def _look(order: Order) -> str:
         if order.filter is not None:
             found = (await _ask(client, connection, Request(WORKSPACES))).content
             return f"workspaces  {len(listed_workspaces(found))} are seen; each run asks for tests"
-        page = await _ask(client, connection, _first_rows(order.tests[0], 25))
-        return f"test        {order.tests[0]}: {page.content.total} sessions"
+        test_id = order.tests[0]
+        if lists(order) or not lists_classic(order):
+            total = (await _ask(client, connection, _first_rows(test_id, 25))).content.total
+        else:
+            page = await _ask(client, connection, Request(COMPLETED_SESSIONS, test_id=test_id))
+            total = page_view(page.answer, page.content).total
+        return f"test        {test_id}: {total} sessions"
 
 
 @asynccontextmanager

@@ -336,8 +336,7 @@ class Client:
             return NotFound(
                 f"The API does not know it, or does not show it to these credentials{name}.",
                 where=_where(request),
-                advice="Check the id; the client's user must be a member of the test's workspace. "
-                "Classic tests are not served by this API.",
+                advice="Check the id; the client's user must be a member of the test's workspace.",
             )
         return BadRequest(
             f"The API refused the request (status {status}){name}.",

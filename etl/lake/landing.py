@@ -27,6 +27,7 @@ from etl.ledger.records import PackedRecord, Record
 from etl.ledger.threaded import LedgerThread
 from etl.ledger.values import Ended, File, Landed, Looked, ended
 from etl.paging.values import Listing
+from etl.tables.cursor_pages import CursorPage
 from etl.tables.sessions import SessionsPage
 from etl.tables.values import (
     key_hash,
@@ -147,7 +148,7 @@ class Landing:
         for table, made in rendered.made.items():
             self._rows[table] += max(0, made - rendered.replaced[table])
 
-    def _hold(self, answer: Answer, page: SessionsPage, record: Record) -> None:
+    def _hold(self, answer: Answer, page: SessionsPage | CursorPage, record: Record) -> None:
         """Hold a page for its look, unless that has ended: its answer leaves the inbox."""
         test_id = answer.test_id or ""
         if test_id not in self._ended and test_id not in self.tally.looks:
@@ -214,9 +215,13 @@ class Landing:
         Then the API has most likely changed: that is no night to call complete.
         """
         listed = record.listing.ids
-        if how.failed or not listed or all(table.name != _LISTED for table in self._plan.tables):
+        if (
+            how.failed
+            or not listed
+            or all(table.name not in _LISTED for table in self._plan.tables)
+        ):
             return how
-        if not record.rows_of(_LISTED).keys().isdisjoint(listed):
+        if not _landed_of(record).isdisjoint(listed):
             return how
         said = f"None of its {len(listed)} sessions could be read; they are in the table rejects."
         return replace(how, verdict=None, failed=said)
@@ -291,7 +296,7 @@ class Landing:
         found: dict[tuple[str, str], None] = {}
         unreadable = []
         for path in self._lake.data_files() if gone else ():
-            if table_of(path) == _LISTED and path.endswith(".parquet") and may_hold(path, gone):
+            if table_of(path) in _LISTED and path.endswith(".parquet") and may_hold(path, gone):
                 try:
                     for test_id, (session_id,) in rows_in(self._lake, path, ["session_id"]):
                         if key_hash([session_id]) in gone.get(test_id, ()):
@@ -303,12 +308,18 @@ class Landing:
         return list(found)
 
 
-_LISTED: Final = "sessions"
+_LISTED: Final = ("sessions", "completed_sessions")
+"""The tables whose rows are what a listing shows: of today's tests, of classic ones."""
+
+
+def _landed_of(record: Record) -> set[int]:
+    """Return the keys of the listed sessions that have landed."""
+    return {key for table in _LISTED for key in record.covered.get(table, ())}
 
 
 def _gone(record: Record) -> frozenset[int]:
     """Return the landed sessions that a proved listing does not show."""
-    return frozenset(record.rows_of(_LISTED).keys() - set(record.listing.ids))
+    return frozenset(_landed_of(record) - set(record.listing.ids))
 
 
 def _differ(before: Listing, after: Listing) -> bool:

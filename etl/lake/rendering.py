@@ -21,6 +21,8 @@ from etl.ledger.records import Record, Session
 from etl.ledger.values import Ended
 from etl.plan.orders import Order, feeds_of
 from etl.tables import rejects
+from etl.tables.completed_sessions import COMPLETED_SESSIONS
+from etl.tables.cursor_pages import CursorPage
 from etl.tables.personal import PersonalData, personal_data
 from etl.tables.registry import endpoints, tables
 from etl.tables.sessions import SessionsPage
@@ -115,7 +117,7 @@ class Rendered:
     keeps_body: bool = False
     rows: list[Gathered] = field(default_factory=list)
     changes_record: bool = False
-    page: SessionsPage | None = None
+    page: SessionsPage | CursorPage | None = None
     unknown_fields: set[str] = field(default_factory=set)
 
 
@@ -165,6 +167,8 @@ class Renderer:
             if isinstance(content, SessionsPage):
                 rendered.page = content
                 self._note_sessions(answer, content, record)
+            elif answer.endpoint == COMPLETED_SESSIONS.name:
+                rendered.page = content
         self._note_answered(answer, record, rendered)
         return rendered
 

@@ -15,22 +15,31 @@ Fed = Mapping[str, Sequence[str]]
 """The tables of a pipeline that each session-level endpoint feeds, by its name."""
 
 
+CLASSIC: Final = "CLASSIC"
+STUDYV2: Final = "STUDYV2"
+"""What stands for the product type of a test that is classic, or of which no more is known."""
+
+
 @dataclass(frozen=True, slots=True)
 class Feeds:
     """What a pipeline asks session by session, and which tests have it.
 
     `products` are the product types that have an endpoint, by its name, where not all do;
-    `product_of` the product type of each test, as far as it is known.
+    `product_of` the product type of each test, as far as it is known, or CLASSIC, or STUDYV2
+    for one of any other; `classic` are the endpoints of classic tests, which have no others.
     """
 
     fed: Fed
     products: Mapping[str, frozenset[str]]
     product_of: dict[str, str]
+    classic: frozenset[str] = frozenset()
 
     def has(self, test_id: str, endpoint: str) -> bool:
         """Say whether a test may have what an endpoint answers: it may, unless known not to."""
         products, product = self.products.get(endpoint), self.product_of.get(test_id)
-        return products is None or not product or product in products
+        if product and (product == CLASSIC) is not (endpoint in self.classic):
+            return False
+        return products is None or not product or product == STUDYV2 or product in products
 
     def of(self, test_id: str) -> Fed:
         """Return what is asked of a test's sessions."""

@@ -10,6 +10,7 @@ import msgspec
 
 from etl.config.models import Discovery
 from etl.ledger.due import ROUND_LIFE_US
+from etl.plan.kinds import of_tests
 from etl.plan.orders import Order, endpoints_asked
 from etl.tables.registry import tables
 from etl.tables.tests import ListedTest
@@ -56,7 +57,7 @@ def catalogue_need(order: Order, products_known: Collection[str]) -> CatalogueNe
     wanted = order.filter
     shown = [name for name in order.tables if tables()[name].endpoint.is_of_account]
     unknown = frozenset(order.tests) - frozenset(products_known)
-    limited = any(endpoint.products for endpoint in endpoints_asked(order))
+    limited = any(endpoint.products for endpoint in endpoints_asked(order)) or _asks_both(order)
     if wanted is None and not shown and not (limited and unknown):
         return None
     of_all = wanted is None or wanted.workspaces == "all" or "workspaces" in shown
@@ -66,18 +67,28 @@ def catalogue_need(order: Order, products_known: Collection[str]) -> CatalogueNe
     )
 
 
-def selected(wanted: Discovery, tests: Iterable[ListedTest]) -> list[str]:
+def _asks_both(order: Order) -> bool:
+    """Say whether some tables are of classic tests and some of the others: what has which?"""
+    return all(of_tests(order.tables, classic=classic) for classic in (True, False))
+
+
+def selected(
+    wanted: Discovery, tests: Iterable[ListedTest], tables_fed: Collection[str]
+) -> list[str]:
     """Return the ids of the tests that a discovery filter means, newest first.
 
-    Classic tests are not among them: the tables of this API do not hold them.
+    Classic tests are among them only where there are tables that hold them, and the others
+    not where there are none but these.
     """
+    classic = bool(of_tests(tables_fed, classic=True))
+    others = not classic or bool(of_tests(tables_fed, classic=False))
     title = re.compile(wanted.title_matches or "")
     products = {product.upper() for product in wanted.product_types or ()}
     since_us = _midnight_us(wanted.ordered_since) if wanted.ordered_since is not None else None
     found = [
         test
         for test in tests
-        if test.is_v2
+        if ((test.is_v2 and others) or (test.is_classic and classic))
         and (not products or (test.product_type or "").upper() in products)
         and (since_us is None or (test.ordered_at_us or 0) >= since_us)
         and title.search((test.title or "")[:_LONGEST_TITLE])

@@ -14,9 +14,10 @@ from etl.ledger.frames import Identity
 from etl.ledger.reading import LedgerState
 from etl.ledger.records import Record, session_key
 from etl.paging.dialect import remembered, rows_in_reach
-from etl.paging.foresight import DEEPER, FIRST, PROOFS, pages_ahead
+from etl.paging.foresight import DEEPER, FIRST, PROOFS, cursor_pages_ahead, pages_ahead
 from etl.paging.sweep import STALE_AFTER_US
 from etl.plan.catalogue import Catalogued, catalogue_need, recalled
+from etl.plan.kinds import ABSENT_FOR_US, listing_of
 from etl.plan.orders import (
     CATALOGUE,
     CATALOGUE_UNDER_WAY,
@@ -26,9 +27,10 @@ from etl.plan.orders import (
     dialect_note,
     endpoints_asked,
     feeds_of,
-    lists,
+    lists_classic,
     session_tables,
 )
+from etl.tables.completed_sessions import COMPLETED_SESSIONS
 from etl.tables.sessions import SESSION_RESULTS
 from etl.tables.tests import WORKSPACE_TESTS
 from etl.tables.workspaces import WORKSPACES
@@ -120,23 +122,23 @@ class _Foresight:
             state.notes.get(dialect_note(order.connection)), order.pipeline.pagination
         )
         known_tables = state.notes.get(SESSION_TABLES, "").split()
-        self._table_added = not set(session_tables(self._feeds).split()) <= set(known_tables)
+        self._table_added = not set(session_tables(order.pipeline).split()) <= set(known_tables)
         self._paid = _by_test(state.in_inbox)
 
     def _listed_now(self) -> Sequence[str]:
         """Return the tests whose listing is looked at: those left of the round, or all."""
-        if not lists(self._order):
-            return ()
+        tests = [test for test in self.tests if listing_of(self._order, self._feeds, test)]
         states, began_at_us = self._state.states, self._state.round_began_at_us
-        if not goes_on(states, began_at_us, self.tests, self._now_us):
-            return self.tests
-        return [test for test in self.tests if states.get(test, "open") == "open"]
+        if not goes_on(states, began_at_us, tests, self._now_us):
+            return tests
+        return [test for test in tests if states.get(test, "open") == "open"]
 
     def kinds(self) -> list[str]:
         """Return the kinds of requests, in the order in which they are asked."""
         catalogue = (_WORKSPACES, _TESTS_PAGES) if self._need is not None else ()
         endpoints = (endpoint.name for endpoint in endpoints_asked(self._order))
-        return [*catalogue, FIRST, DEEPER, PROOFS, *endpoints]
+        classic = (COMPLETED_SESSIONS.name,) if lists_classic(self._order) else ()
+        return [*catalogue, FIRST, DEEPER, PROOFS, *classic, *endpoints]
 
     def catalogue_pages(self) -> dict[str, int]:
         """Return what the catalogue takes: as much as last time, less what has been paid."""
@@ -154,6 +156,8 @@ class _Foresight:
     def of(self, test: str) -> _Ahead:
         """Return what is asked about a test."""
         record, listed_now = self._state.record(test), test in self._to_list
+        if self._is_absent(test, record):
+            return _Ahead(Counter(), is_unknown=False)
         known, total = record.sessions_known(), record.listing.total
         if total is None and (known or record.listing.whole):
             total = len(known)
@@ -175,6 +179,8 @@ class _Foresight:
 
     def _pages(self, test: str, record: Record, total: int | None) -> Counter[str]:
         """Return the pages that the look at its listing takes; those paid lately are at hand."""
+        if listing_of(self._order, self._feeds, test) is COMPLETED_SESSIONS:
+            return self._classic_pages(test, record, total)
         came = {page or "": at_us for _, page, at_us in self._paid_for(test, SESSION_RESULTS.name)}
         if not record.listing.whole:
             came |= {page: view.read_at_us for page, view in record.in_hand.items()}
@@ -186,6 +192,21 @@ class _Foresight:
             now_us=self._now_us,
             paid={page for page, at_us in came.items() if self._now_us - at_us <= STALE_AFTER_US},
         )
+
+    def _is_absent(self, test: str, record: Record) -> bool:
+        """Say whether a test is not asked for, since the older API lately did not know it."""
+        absent_for_us = self._now_us - record.asked_at_us.get(COMPLETED_SESSIONS.name, 0)
+        is_classic = listing_of(self._order, self._feeds, test) is COMPLETED_SESSIONS
+        return is_classic and 0 <= absent_for_us < ABSENT_FOR_US
+
+    def _classic_pages(self, test: str, record: Record, total: int | None) -> Counter[str]:
+        name, audit = COMPLETED_SESSIONS.name, self._order.audit
+        pages = cursor_pages_ahead(record.listing, total, audit=audit, now_us=self._now_us)
+        came = [at_us for _, _, at_us in self._paid_for(test, name)]
+        if not record.listing.whole:
+            came += [view.read_at_us for view in record.in_hand.values()]
+        paid = sum(self._now_us - at_us <= STALE_AFTER_US for at_us in came)
+        return Counter({name: max(0, pages - paid)})
 
     def _sessions(
         self, test: str, endpoint: str, record: Record, listed_again: Collection[int]

@@ -11,6 +11,7 @@ from etl.client.values import Endpoint, Scope
 from etl.config.models import Config, Connection, Discovery, Pipeline
 from etl.errors import UsageError
 from etl.ledger.due import Feeds
+from etl.tables.completed_sessions import COMPLETED_SESSIONS
 from etl.tables.registry import tables
 from etl.tables.sessions import SESSION_RESULTS
 from etl.tables.values import AnyTable
@@ -127,19 +128,27 @@ def feeds_of(pipeline: Pipeline) -> Feeds:
             fed.setdefault(endpoint.name, []).append(name)
         if endpoint.products is not None:
             products[endpoint.name] = endpoint.products
-    return Feeds(fed, products, {})
+    asked = [tables()[name].endpoint for name in pipeline.tables]
+    return Feeds(fed, products, {}, frozenset(one.name for one in asked if one.is_classic))
 
 
 def endpoints_asked(order: Order) -> list[Endpoint[Any]]:
     """Return what is asked by test or session, in the order of the pipeline's tables."""
     asked = dict.fromkeys(tables()[name].endpoint for name in order.tables)
     scopes = (Scope.TEST, Scope.SESSION)
-    return [one for one in asked if one.scope in scopes and one is not SESSION_RESULTS]
+    return [one for one in asked if one.scope in scopes and one not in _LISTINGS]
 
 
-def session_tables(feeds: Feeds) -> str:
-    """Return the tables asked session by session, as they are noted."""
-    return " ".join(sorted(name for names in feeds.fed.values() for name in names))
+def session_tables(pipeline: Pipeline) -> str:
+    """Return the tables that new pages fill, or what these list, as they are noted."""
+    endpoints = {name: tables()[name].endpoint for name in pipeline.tables}
+    return " ".join(
+        sorted(
+            name
+            for name, endpoint in endpoints.items()
+            if endpoint.scope is Scope.SESSION or endpoint in _LISTINGS
+        )
+    )
 
 
 def dialect_note(connection: Connection) -> str:
@@ -155,14 +164,20 @@ def lists(order: Order) -> bool:
     return any(not (one.is_of_account or one.is_classic) for one in endpoints)
 
 
+def lists_classic(order: Order) -> bool:
+    """Say whether the sessions of classic tests are asked."""
+    return any(tables()[name].endpoint is COMPLETED_SESSIONS for name in order.tables)
+
+
 def exportable() -> dict[str, AnyTable]:
     """Return the tables that this version can fill, by name."""
     return {name: table for name, table in tables().items() if name not in _NOT_YET}
 
 
-_NOT_YET: Final = frozenset(
-    {"videos", "completed_sessions", "completed_session_answers", "screener_responses"}
-)
+_NOT_YET: Final = frozenset({"videos"})
+
+_LISTINGS: Final = (SESSION_RESULTS, COMPLETED_SESSIONS)
+"""What is asked page by page, until it is proved."""
 
 
 def _refuse_foreign(asked: Collection[str], has: Collection[str], what: str, name: str) -> None:

@@ -11,6 +11,8 @@ from etl.lake.landing import Kept
 from etl.paging.values import PageView
 from etl.run.queue import ByteBudget, size_of
 from etl.run.stores import Stores
+from etl.tables.completed_sessions import COMPLETED_SESSIONS
+from etl.tables.cursor_pages import CursorPage
 from etl.tables.personal import PersonalData
 from etl.tables.registry import endpoints
 from etl.tables.sessions import SessionsPage
@@ -43,7 +45,8 @@ class Left:
     def note(self, fetched: Fetched[Any]) -> None:
         """Take in an answer."""
         answer, content = fetched.answer, fetched.content
-        if isinstance(content, SessionsPage):
+        is_classic = answer.endpoint == COMPLETED_SESSIONS.name and isinstance(content, CursorPage)
+        if isinstance(content, SessionsPage) or is_classic:
             pages = self.pages.setdefault(answer.test_id or "", {})
             pages[answer.object_id or ""] = self.personal.view(answer, content)
         else:

@@ -1,11 +1,11 @@
 """The pages of listings as errands: asked one by one, believed by their echo, handed on."""
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from etl.client.values import Fetched, Request, TryKind, TryLater
-from etl.errors import BadRequest, TestFailed
+from etl.errors import BadRequest, NotFound, TestFailed
 from etl.ledger.values import Looked, Work
 from etl.paging.dialect import after_bad_request, wrong_echo
 from etl.paging.sweep import Sweep
@@ -27,8 +27,13 @@ class Pages:
         stores: Stores,
         queue: Queue,
         left_in_inbox: Mapping[str, Mapping[str, PageView]],
+        not_known: Callable[[str], str | None],
     ) -> None:
-        """Begin with nothing asked; `left_in_inbox` are pages that an earlier process paid."""
+        """Begin with nothing asked; `left_in_inbox` are pages that an earlier process paid.
+
+        `not_known` takes a test that this API does not know elsewhere (None), or says why not.
+        """
+        self._not_known = not_known
         self.looks = looks
         self.stores = stores
         self._queue = queue
@@ -78,6 +83,14 @@ class Pages:
         now_us = self.stores.now_us()
         await self._queue.put(Looked(test_id, sweep.listing, sweep.verdict, now_us))
 
+    async def not_found(self, test_id: str, error: NotFound) -> None:
+        """End the look at a test that this API does not know: another one may."""
+        hint = self._not_known(test_id)
+        if hint is None:
+            self.looks.close(test_id)
+        else:
+            await self.fail(test_id, f"{error}{hint}")
+
     async def fail(self, test_id: str, why: str) -> None:
         """End a look that cannot be made."""
         listing = self.looks.close(test_id)
@@ -126,6 +139,9 @@ class PageErrand:
     async def failed(self, error: TestFailed) -> None:
         """End the look, unless a 400 may mean that the spelling is not understood."""
         looks = self.pages.looks
+        if isinstance(error, NotFound):
+            await self.pages.not_found(self.job.test_id, error)
+            return
         if isinstance(error, BadRequest):
             other = after_bad_request(looks.dialect)
             if other is not None and self.job.ask.style is not other.style:

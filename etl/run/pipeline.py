@@ -22,13 +22,14 @@ from etl.lake.local import LocalLake
 from etl.lake.records import Records
 from etl.lake.recovery import Recovery, recover
 from etl.lake.rendering import Tally, landing_plan
-from etl.ledger.due import Feeds
+from etl.ledger.due import CLASSIC, Feeds
 from etl.ledger.store import Ledger, open_ledger
 from etl.ledger.threaded import LedgerThread
 from etl.ledger.values import Due, Looked, Work, ended
 from etl.pacing.clock import Clock
 from etl.paging.dialect import Dialect, first_dialect, remembered
 from etl.plan.catalogue import Catalogued, catalogue_need, recalled, selected
+from etl.plan.kinds import hint, listing_of, misplaced, product_of
 from etl.plan.orders import (
     CATALOGUE,
     CATALOGUE_UNDER_WAY,
@@ -37,11 +38,12 @@ from etl.plan.orders import (
     Order,
     dialect_note,
     endpoints_asked,
-    lists,
+    lists_classic,
     session_tables,
 )
 from etl.report.progress import Progress
 from etl.run.catalogue import Catalogue, Found
+from etl.run.classic import ClassicPages, Told
 from etl.run.draining import Drain
 from etl.run.errands import Source
 from etl.run.errors import single_error
@@ -53,6 +55,7 @@ from etl.run.looks import Looks
 from etl.run.pages import Pages
 from etl.run.queue import ByteBudget, Item, Queue
 from etl.run.stores import Stores
+from etl.tables.completed_sessions import COMPLETED_SESSIONS
 from etl.tables.sessions import SESSION_RESULTS
 
 _ITEMS_UNDER_WAY: Final = 512
@@ -114,6 +117,7 @@ class PipelineRun:
         self._feeds, self._personal = self._plan.feeds, self._plan.personal
         self._fetching: Fetching | None = None
         self._follow_ups: FollowUps | None = None
+        self._classic: ClassicPages | None = None
         self._records: Records | None = None
         self._read_catalogue: Catalogue | None = None
         self._stop_early: str | None = None
@@ -155,6 +159,8 @@ class PipelineRun:
             self.outcome.tally = landing.tally
             self._progress.begin_pipeline(self._order.name, 0, landing.tally, self._client)
             await self._stages(looks, landing, stores)
+            if self._feeds.product_of:
+                await ledger.call(ledger.ledger.keep_note, PRODUCTS, _packed_products(self._feeds))
             if self._read_catalogue is not None:
                 kept = self._read_catalogue.kept() if self.outcome.stopped is not None else ""
                 await ledger.call(ledger.ledger.keep_note, CATALOGUE_UNDER_WAY, kept)
@@ -165,7 +171,7 @@ class PipelineRun:
 
     def _notes(self, looks: Looks) -> dict[str, str]:
         """Return what a fresh machine needs to know beside the records."""
-        notes = {**self._personal.notes(), SESSION_TABLES: session_tables(self._feeds)}
+        notes = {**self._personal.notes(), SESSION_TABLES: session_tables(self._order.pipeline)}
         if self._feeds.product_of:
             notes[PRODUCTS] = _packed_products(self._feeds)
         return notes | {dialect_note(self._order.connection): _packed(looks.dialect)}
@@ -202,24 +208,49 @@ class PipelineRun:
         follow_ups = FollowUps(asked, self._feeds, stores, queue, in_inbox=in_inbox)
         self._follow_ups, self.outcome.failures = follow_ups, follow_ups.failures
         self._progress.follow_ups_left = lambda: follow_ups.left
-        pages = Pages(looks, stores, queue, left.pages)
+        pages = Pages(looks, stores, queue, left.pages, self._not_known)
+        self._classic = self._classic_pages(stores, queue, left)
         kept = await stores.ledger.call(stores.ledger.ledger.note, CATALOGUE_UNDER_WAY)
         catalogue = self._catalogue(looks, stores, queue, left, kept)
         if catalogue is not None:
             self._read_catalogue = catalogue
-            return (catalogue, pages, follow_ups)
+            return (catalogue, pages, self._classic, follow_ups)
         await self._begin(self._order.tests, looks, stores)
-        return (pages, follow_ups)
+        return (pages, self._classic, follow_ups)
+
+    def _classic_pages(self, stores: Stores, queue: Queue, left: Left) -> ClassicPages:
+        """Return the looks at classic tests, of which there are none yet."""
+        order, feeds = self._order, self._feeds
+        told = Told(
+            found=lambda test: feeds.product_of.update({test: CLASSIC}),
+            hint=lambda test: hint(order, feeds, test, asked_as_classic=True),
+        )
+        return ClassicPages(order, stores, queue, left.pages, told)
+
+    def _not_known(self, test_id: str) -> str | None:
+        """Have a test that today's API does not know asked for as a classic one, or say why not."""
+        if lists_classic(self._order) and not self._feeds.product_of.get(test_id):
+            assert self._classic is not None  # noqa: S101 - made before
+            self._classic.add([Work(test_id)])
+            return None
+        return hint(self._order, self._feeds, test_id, asked_as_classic=False)
 
     async def _begin(self, tests: Sequence[str], looks: Looks, stores: Stores) -> None:
         """Begin with these tests: listings to look at, and what is due of those known."""
         assert self._follow_ups is not None  # noqa: S101 - made before
+        assert self._classic is not None  # noqa: S101
         ledger = stores.ledger
         if self._order.filter is not None:
             await ledger.call(self._refuse_shared, ledger.ledger, tests)
         work = await ledger.call(self._work, ledger.ledger, tests)
         self._follow_ups.expect(test.test_id for test in work)
-        looks.add(work)
+        kinds = {test: listing_of(self._order, self._feeds, test) for test in tests}
+        looks.add(test for test in work if kinds[test.test_id] is SESSION_RESULTS)
+        self._classic.add(test for test in work if kinds[test.test_id] is COMPLETED_SESSIONS)
+        for test_id in tests:
+            if why := misplaced(self._order, self._feeds, test_id):
+                self._progress.tests += 1
+                await self._classic.fail(test_id, why)
         due = await ledger.call(ledger.ledger.tests_due)
         self._follow_ups.known({test: due.get(test, Due()) for test in tests})
         self._progress.tests += len(work)
@@ -248,11 +279,12 @@ class PipelineRun:
             if found.failure is not None:
                 self._stop_fetching("undiscovered", found)
                 return
-            tests = selected(order.filter, found.tests)
+            tests = selected(order.filter, found.tests, order.pipeline.tables)
             tests = [test for test in tests if not order.only or test in order.only]
-        products = {test.test_id.lower(): test.product_type or "" for test in found.tests}
+        products = {test.test_id.lower(): product_of(test) for test in found.tests}
         if found.failure is None:
-            products = {test: products.get(test, "") for test in tests}
+            known = self._feeds.product_of
+            products = {test: products.get(test) or known.get(test, "") for test in tests}
         self._feeds.product_of.update({test: products[test] for test in tests if test in products})
         ledger = stores.ledger
         await ledger.call(ledger.ledger.keep_note, PRODUCTS, _packed_products(self._feeds))
@@ -314,7 +346,8 @@ class PipelineRun:
 
     def _note_session_tables(self, ledger: Ledger) -> None:
         """Where a table has been added, have the listings read again: its sessions are due."""
-        names, known = session_tables(self._feeds), ledger.note(SESSION_TABLES) or ""
+        names = session_tables(self._order.pipeline)
+        known = ledger.note(SESSION_TABLES) or ""
         if set(names.split()) - set(known.split()):
             ledger.read_all_again()
         if names != known:
@@ -322,9 +355,8 @@ class PipelineRun:
 
     def _work(self, ledger: Ledger, tests: Sequence[str]) -> list[Work]:
         """Return the tests to look at: those of the round, or those that were named."""
-        if not lists(self._order):
-            return []
-        if self._order.only:
+        tests = [test for test in tests if listing_of(self._order, self._feeds, test) is not None]
+        if self._order.only or not tests:
             return [Work(test) for test in tests]
         return ledger.begin_round(
             SESSION_RESULTS.name, tests, self._world.now_us(), afresh=self._order.afresh

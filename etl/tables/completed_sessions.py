@@ -5,15 +5,17 @@ CompletedSessions), page by page. The same answer feeds `completed_session_answe
 `screener_responses`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from etl.client.values import Answer, Endpoint, Priority, Scope
-from etl.tables.cursor_pages import CursorPage, cursor_page
+from etl.paging.values import PageView, Place
+from etl.tables.cursor_pages import CursorPage, cursor_in, cursor_page
 from etl.tables.json_text import Json, storable, text_of
 from etl.tables.kinds import ID, JSON_TEXT, LONGEST_ID, MOMENT, TEXT, WHOLE
 from etl.tables.reading import Field, Reader, listed, surrounded, without
-from etl.tables.values import TEST_ID, Reject, Rows, Table
+from etl.tables.sessions import row_count
+from etl.tables.values import TEST_ID, Reject, Rows, Table, key_hash
 
 _PARTS: Final = ("answers", "screenerResponses")
 _OF: Final = "participant.demographics"
@@ -48,6 +50,33 @@ _KEY: Final = ("session_id",)
 def decode(body: bytes) -> CursorPage:
     """Read a page of sessions; raises UnreadableBodyError if it is none."""
     return cursor_page(body, "sessions", "a page of completed sessions")
+
+
+def page_view(answer: Answer, page: CursorPage, known_as: Callable[[str], str] = str) -> PageView:
+    """Return what paging sees of a page: `known_as` is the name under which an id lands.
+
+    A session without an id is known by its text.
+    """
+    names = (_session_id(entry) or text_of(entry) for entry in page.entries)
+    count = page.holder.get("completedSessionCount") if isinstance(page.holder, dict) else None
+    return PageView(
+        ids=tuple(key_hash([known_as(name)]) for name in names),
+        limit=None,
+        offset=None,
+        total=row_count(count),
+        read_at_us=answer.fetched_at_us,
+        goes_on=_goes_on(page.entries),
+    )
+
+
+def _goes_on(entries: Sequence[Json]) -> Place | None:
+    """Return from where to go on so that the last session is served again: a row's overlap."""
+    last = len(entries) - 1
+    for row in (*range(last - 1, -1, -1), last):
+        cursor = cursor_in(entries[row]) if entries else None
+        if cursor is not None:
+            return row, cursor
+    return None
 
 
 def of_each(page: CursorPage, path: str) -> Iterator[tuple[str | None, Sequence[Json] | Reject]]:

@@ -31,7 +31,7 @@ def cursor_page(body: bytes, name: str | None, what: str) -> CursorPage:
         entries = entries.get(name) if isinstance(entries, dict) else None
     if not isinstance(entries, list):
         raise UnreadableBodyError(f"it is not {what}")
-    return CursorPage(entries, read.value, _cursor(entries), read.odd)
+    return CursorPage(entries, read.value, cursor_in(entries[-1] if entries else None), read.odd)
 
 
 def object_id_of(uuid: str, cursor: str | None) -> str:
@@ -45,7 +45,7 @@ def uuid_and_cursor(object_id: str) -> tuple[str, str | None]:
     return uuid, cursor if between else None
 
 
-def _cursor(entries: Sequence[Json]) -> str | None:
-    last = entries[-1] if entries else None
-    cursor = last.get("cursor") if isinstance(last, dict) else None
+def cursor_in(entry: Json) -> str | None:
+    """Return an entry's cursor, where it has one that can be asked for."""
+    cursor = entry.get("cursor") if isinstance(entry, dict) else None
     return cursor if isinstance(cursor, str) and cursor and storable(cursor) else None

@@ -19,6 +19,8 @@ from etl.config.models import Pipeline
 from etl.config.settings import hash_key_bytes
 from etl.ledger.frames import Identity, identity
 from etl.paging.values import PageView
+from etl.tables import completed_sessions
+from etl.tables.cursor_pages import CursorPage
 from etl.tables.registry import tables
 from etl.tables.sessions import SessionsPage, page_view
 from etl.tables.values import AnyTable, Array, Reject, Rows, key_hash, row_hash
@@ -87,8 +89,11 @@ class PersonalData:
             return session_id
         return self._hash(session_id)
 
-    def view(self, answer: Answer, page: SessionsPage) -> PageView:
+    def view(self, answer: Answer, page: SessionsPage | CursorPage) -> PageView:
         """Return what paging sees of a page: its ids as the rows that land are known by them."""
+        if isinstance(page, CursorPage):
+            known_as = self._hash if self._hides_sessions else str
+            return completed_sessions.page_view(answer, page, known_as)
         view = page_view(answer, page)
         return replace(view, ids=self._ids(page)) if self._hides_sessions else view
 

@@ -107,10 +107,10 @@ def decode(body: bytes) -> SessionsPage:
     return SessionsPage(
         test_id=page.test_id,
         ids=keys,
-        limit=_count(_decode_any(echo.limit)),
-        offset=_count(_decode_any(echo.offset)),
-        total=_count(_decode_any(echo.total_count)),
-        rows=replace(rows, order=_count(_decode_any(echo.offset)) or 0),
+        limit=row_count(_decode_any(echo.limit)),
+        offset=row_count(_decode_any(echo.offset)),
+        total=row_count(_decode_any(echo.total_count)),
+        rows=replace(rows, order=row_count(_decode_any(echo.offset)) or 0),
     )
 
 
@@ -151,7 +151,7 @@ def _decode_with_care(body: bytes) -> SessionsPage:
     test_id, meta = page.get("testId"), page.get("meta")
     echo = meta.get("pagination") if isinstance(meta, dict) else None
     told = echo if isinstance(echo, dict) else {}
-    offset = _count(told.get("offset"))
+    offset = row_count(told.get("offset"))
     rows = replace(
         _rows_of([summary for _, summary in good], [row.id for row, _ in good]),
         extra=[row.extra for row, _ in good],
@@ -163,9 +163,9 @@ def _decode_with_care(body: bytes) -> SessionsPage:
     return SessionsPage(
         test_id=test_id if isinstance(test_id, str) else None,
         ids=tuple(row.id for row in read),
-        limit=_count(told.get("limit")),
+        limit=row_count(told.get("limit")),
         offset=offset,
-        total=_count(told.get("totalCount")),
+        total=row_count(told.get("totalCount")),
         rows=rows,
     )
 
@@ -232,7 +232,7 @@ def _fault(row: dict[str, Json]) -> str | None:
 _MOST_ROWS: Final = 1_000_000_000
 
 
-def _count(value: Json) -> int | None:
+def row_count(value: Json) -> int | None:
     """Return a number that can be a count of rows, else None."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)

@@ -50,8 +50,13 @@ class ListedTest:
 
     @property
     def is_v2(self) -> bool:
-        """Whether the tables of this API hold it: they hold no classic test."""
+        """Whether it is served by the API of today, which serves no classic test."""
         return self.type == "STUDYV2"
+
+    @property
+    def is_classic(self) -> bool:
+        """Whether it is served by the older API alone."""
+        return self.type is not None and not self.is_v2
 
 
 def listed_tests(page: CursorPage) -> list[ListedTest]:
