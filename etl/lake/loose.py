@@ -36,9 +36,9 @@ def packed(
     """
     by_order = itemgetter(0)
     for order, alike in groupby(sorted(loose, key=by_order), by_order):
-        together = [rows.columns for _, rows in alike]
+        columns = list(zip(*(rows.columns for _, rows in alike), strict=True))
         arrays = [
-            pa.array(list(chain.from_iterable(columns[place] for columns in together)), kind)
+            pa.array(list(chain.from_iterable(columns[place])), kind)
             for place, kind in zip(places, schema.types, strict=True)
         ]
         yield order, pa.RecordBatch.from_arrays(arrays, schema=schema)

@@ -10,6 +10,7 @@ import mmap
 import os
 import struct
 import time
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,20 +93,17 @@ class SendLog:
         """Return an entry's moment; long ago if there is none, now if it is of the future."""
         if number < 0 or self.count - number > CAPACITY:
             return float("-inf")
-        (moment,) = _TIME.unpack_from(self._file, _HEADER_BYTES + number % CAPACITY * 8)
-        return min(float(moment), now)
+        return self._get(number, now)
 
     def since(self, moment: float, now: float) -> int:
         """Return how many entries are of this moment or later."""
-        low, high = max(0, self.count - CAPACITY), self.count
-        newest = high
-        while low < high:
-            middle = (low + high) // 2
-            if self.at(middle, now) < moment:
-                low = middle + 1
-            else:
-                high = middle
-        return newest - low
+        newest = self.count
+        kept = range(max(0, newest - CAPACITY), newest)
+        return len(kept) - bisect_left(kept, moment, key=lambda number: self._get(number, now))
+
+    def _get(self, number: int, now: float) -> float:
+        (moment,) = _TIME.unpack_from(self._file, _HEADER_BYTES + number % CAPACITY * 8)
+        return min(float(moment), now)
 
     def _set(self, place: int, moment: float) -> None:
         _TIME.pack_into(self._file, _HEADER_BYTES + place * 8, moment)

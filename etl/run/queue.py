@@ -11,8 +11,9 @@ from etl.ledger.values import Looked
 
 Item = Fetched[Any] | Looked
 
-BYTES_UNDER_WAY: Final = 8 * 1024 * 1024
-"""Bodies that may wait between being fetched and being rendered."""
+BYTES_UNDER_WAY: Final = 4 * 1024 * 1024
+"""Bodies that may wait between being fetched and being rendered; as read, they take ten times
+the memory."""
 
 
 def size_of(item: Item) -> int:

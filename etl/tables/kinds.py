@@ -33,6 +33,7 @@ class Kind:
 
 _STRINGS: Final = {str, type(None)}
 _FLAGS: Final = {bool, type(None)}
+_WHOLES: Final = {int, type(None)}
 _LEAST_WHOLE: Final = -(2**63)
 
 
@@ -76,6 +77,20 @@ def _number(value: Json) -> int | float:
     if not _LEAST_WHOLE <= value < -_LEAST_WHOLE:  # NaN and endless numbers neither
         raise Fault("is out of range")
     return value
+
+
+def _numbers(read: Callable[[Json], Value]) -> Callable[[Sequence[Json]], Sequence[Value]]:
+    """Read each value, but where all are whole numbers or null, and small: they are as read."""
+    one_by_one = _each(read)
+
+    def read_all(values: Sequence[Json]) -> Sequence[Value]:
+        if set(map(type, values)) <= _WHOLES:
+            wholes = cast("Sequence[int | None]", values)
+            if max(map(abs, filter(None, wholes)), default=0) < -_LEAST_WHOLE:
+                return wholes
+        return one_by_one(values)
+
+    return read_all
 
 
 def _whole(value: Json) -> int:
@@ -126,10 +141,10 @@ ID: Final = Kind(pa.string(), _ids)
 TEXT: Final = Kind(pa.string(), _texts)
 FLAG: Final = Kind(pa.bool_(), _flags)
 
-WHOLE: Final = Kind(pa.int64(), _each(_whole))
+WHOLE: Final = Kind(pa.int64(), _numbers(_whole))
 """A whole number, also where it is written as 4.0."""
 
-ROUNDED: Final = Kind(pa.int64(), _each(_rounded))
+ROUNDED: Final = Kind(pa.int64(), _numbers(_rounded))
 """A number of which a fraction says nothing: milliseconds."""
 
 REAL: Final = Kind(pa.float64(), _each(_real))
