@@ -11,9 +11,9 @@ from anyio import to_thread
 from etl import errors
 from etl.config.settings import Settings
 from etl.sandbox.server import SandboxOptions, open_sandbox
-from etl.tables import rejects
 from etl.tables.registry import tables
 from tests.exporting import Project
+from tests.told_tables import with_tables
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -116,10 +116,14 @@ def test_the_exit_codes_are_those_of_the_errors():
 
 
 def test_the_tables_are_those_of_the_code():
-    told = {row[0].strip("`"): row[2].strip("`") for row in rows_of_table("Tables")}
-    columns = {name: [column.name for column in table.columns] for name, table in tables().items()}
-    columns[rejects.NAME] = [column.name for column in rejects.COLUMNS]
-    assert {name: text.split(", ") for name, text in told.items()} == columns
+    assert with_tables(README) == README, "run `python -m tests.faults --write`"
+    columns = ", ".join(column.name for column in tables()["sessions"].columns)
+    assert ["`sessions`", "a completed session", f"`{columns}`"] in rows_of_table("Tables")
+
+
+def test_a_new_table_is_listed_before_the_rejects():
+    (last,) = re.findall(r"^\| .*\n(?=\| `rejects` )", README, re.MULTILINE)
+    assert with_tables(README.replace(last, "")) == README
 
 
 @pytest.mark.parametrize("anchor", re.findall(r"\]\(#([a-z-]+)\)", README))
