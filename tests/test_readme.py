@@ -94,7 +94,17 @@ def test_every_option_that_is_named_exists():
             check=True,
             env={"COLUMNS": "200"},
         ).stdout
-        for command in ("run", "sandbox", "schema", "peek", "status", "discover", "verify", "reset")
+        for command in (
+            "run",
+            "sandbox",
+            "schema",
+            "peek",
+            "status",
+            "discover",
+            "verify",
+            "reset",
+            "backfill",
+        )
     )
     assert named and not {option for option in named if option not in shown}
 

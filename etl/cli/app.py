@@ -27,6 +27,21 @@ Pipelines = Annotated[
     list[str] | None,
     typer.Argument(metavar="[PIPELINE]...", help="Pipelines by name; all if none is named."),
 ]
+MaxRuntime = Annotated[
+    str | None,
+    typer.Option(metavar="50m", help="Pause after this time; the next run goes on."),
+]
+MaxRequests = Annotated[
+    int | None, typer.Option(min=1, metavar="N", help="Pause after so many requests.")
+]
+EventsFile = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Add JSON lines while it runs; - is stderr."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no summary.")]
+WaitForLock = Annotated[
+    str | None, typer.Option(metavar="10m", help="Wait for another run to end.")
+]
 
 
 def _config(context: typer.Context, config: Path | None) -> Path:
@@ -86,26 +101,14 @@ def run(
         list[str] | None,
         typer.Option("--table", metavar="NAME", help="Ask only this table; may be repeated."),
     ] = None,
-    max_runtime: Annotated[
-        str | None,
-        typer.Option(metavar="50m", help="Pause after this time; the next run goes on."),
-    ] = None,
-    max_requests: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Pause after so many requests.")
-    ] = None,
+    max_runtime: MaxRuntime = None,
+    max_requests: MaxRequests = None,
     fail_if_paused: FailIfPaused = False,
     strict: Strict = False,
     json: Json = False,
-    events: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Add JSON lines while it runs; - is stderr."),
-    ] = None,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Show no progress and no summary.")
-    ] = False,
-    wait_for_lock: Annotated[
-        str | None, typer.Option(metavar="10m", help="Wait for another run to end.")
-    ] = None,
+    events: EventsFile = None,
+    quiet: Quiet = False,
+    wait_for_lock: WaitForLock = None,
 ) -> None:
     """Export what is new, incrementally."""
     from etl.cli.run import RunFlags, run_command
@@ -124,6 +127,54 @@ def run(
         events=events,
         quiet=quiet,
         wait_for_lock=wait_for_lock,
+    )
+    sys.exit(run_command(_config(context, config), flags))
+
+
+@app.command()
+def backfill(
+    context: typer.Context,
+    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE", help="A pipeline.")],
+    *,
+    config: ConfigOption = None,
+    test: Annotated[
+        list[str] | None,
+        typer.Option("--test", metavar="ID", help="Only this test; may be repeated."),
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="DATE", help="Only sessions that started then or later.")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(metavar="DATE", help="Only sessions that started until that day.")
+    ] = None,
+    max_runtime: MaxRuntime = None,
+    max_requests: MaxRequests = None,
+    fail_if_paused: FailIfPaused = False,
+    strict: Strict = False,
+    json: Json = False,
+    events: EventsFile = None,
+    quiet: Quiet = False,
+    wait_for_lock: WaitForLock = None,
+) -> None:
+    """Fetch again and replace what is in the lake; the same command goes on where it stopped."""
+    from etl.cli.dates import span_of
+    from etl.cli.run import RunFlags, run_command
+
+    flags = RunFlags(
+        pipelines=(pipeline,),
+        sandbox=False,
+        full=False,
+        tests=tuple(test or ()),
+        tables=(),
+        max_runtime=max_runtime,
+        max_requests=max_requests,
+        fail_if_paused=fail_if_paused,
+        strict=strict,
+        json=json,
+        events=events,
+        quiet=quiet,
+        wait_for_lock=wait_for_lock,
+        span=span_of(since, until),
     )
     sys.exit(run_command(_config(context, config), flags))
 

@@ -10,7 +10,7 @@ from etl.cli.output import print_json, print_table, say
 from etl.cli.settings import load_config
 from etl.config.schema import json_schema
 from etl.errors import UsageError
-from etl.ledger.reading import LedgerStatus, open_state, read_status
+from etl.ledger.reading import BackfillStatus, LedgerStatus, open_state, read_status
 from etl.pacing.clock import SystemClock
 from etl.plan.forecast import forecast
 from etl.plan.orders import Asked, orders
@@ -50,6 +50,7 @@ def _status_json(name: str, status: LedgerStatus) -> dict[str, object]:
         "rows": sum(test.rows for test in status.tests),
         "rows_by_table": status.rows_by_table,
         "sessions_due": sum(test.sessions_due for test in status.tests),
+        "backfill": _backfill_json(status.backfill),
         "rejects": status.rows_by_table.get(rejects.NAME, 0),
         "unknown_fields": [
             {
@@ -77,11 +78,28 @@ def _status_json(name: str, status: LedgerStatus) -> dict[str, object]:
     }
 
 
+def _backfill_json(backfill: BackfillStatus | None) -> dict[str, object] | None:
+    if backfill is None:
+        return None
+    return {
+        "began_at": _iso(backfill.began_at_us),
+        "tests": backfill.tests,
+        "tests_left": backfill.tests_left,
+        "requests_left": backfill.requests_left,
+    }
+
+
 def _print_status(name: str, status: LedgerStatus) -> None:
     rows = sum(test.rows for test in status.tests)
     say(f"{name}: {rows:,} rows landed of {len(status.tests)} tests")
     if status.answers_waiting:
         say(f"  {status.answers_waiting} frames of answers wait to be landed by the next run")
+    if (backfill := status.backfill) is not None:
+        say(
+            f"  a backfill is under way since {_iso(backfill.began_at_us)}: "
+            f"{backfill.requests_left:,} requests of {backfill.tests_left} of its "
+            f"{backfill.tests} tests are left, as far as these are listed"
+        )
     for table, count in status.rows_by_table.items():
         unread = " that could not be read" if table == rejects.NAME else ""
         say(f"  {table}: {count:,} rows{unread}")

@@ -1,4 +1,4 @@
-"""`etl run`: the main job."""
+"""`etl run`, the main job, and `etl backfill`, which is a run that asks once more."""
 
 import gc
 import os
@@ -20,6 +20,7 @@ from etl.cli.durations import seconds_of
 from etl.cli.output import say
 from etl.cli.settings import load_config
 from etl.config.load import SandboxCredentials
+from etl.ledger.afresh import Span
 from etl.pacing.clock import SystemClock
 from etl.plan.orders import Asked, orders
 from etl.report.events import open_events
@@ -33,7 +34,7 @@ from etl.run.pipeline import World
 
 @dataclass(frozen=True, slots=True)
 class RunFlags:
-    """The options of `etl run`, as given."""
+    """The options of `etl run`, as given; a `span` makes it `etl backfill`."""
 
     pipelines: tuple[str, ...]
     sandbox: bool
@@ -48,6 +49,7 @@ class RunFlags:
     events: str | None
     quiet: bool
     wait_for_lock: str | None
+    span: Span | None = None
 
 
 def run_command(path: Path, flags: RunFlags) -> int:
@@ -79,7 +81,7 @@ async def _run(
         config = await to_thread.run_sync(
             lambda: load_config(path, flags.pipelines, sandbox=credentials)
         )
-        asked = Asked(flags.tests, flags.tables, flags.full, flags.max_requests)
+        asked = Asked(flags.tests, flags.tables, flags.full, flags.max_requests, flags.span)
         ordered = orders(config, flags.pipelines, asked)
         world = World(_run_id(), SystemClock(), SystemRandom())
         export = Export(ordered, limits, world, progress)

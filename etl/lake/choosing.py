@@ -5,7 +5,7 @@ answered differently; else it is counted, once, and noted as stale in the test's
 """
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from etl.client.values import Answer
@@ -67,9 +67,12 @@ class Chooser:
         self.superseded = Superseded()
 
     def of_test(
-        self, table: AnyTable, answer: Answer, rows: Rows, record: Record, *, replaces: bool
+        self, table: AnyTable, answer: Answer, rows: Rows, record: Record, replacing: Container[int]
     ) -> Chosen:
-        """Choose of the rows that are known by their own key, and cover them."""
+        """Choose of the rows that are known by their own key, and cover them.
+
+        Those at the places `replacing` may take the place of others.
+        """
         covered, stale = record.rows_of(table.name), record.stale_of(table.name)
         if covered.keys().isdisjoint(rows.keys) and len(set(rows.keys)) == len(rows.keys):
             covered.update(zip(rows.keys, rows.hashes, strict=True))
@@ -86,7 +89,7 @@ class Chooser:
             covered[key] = value
             if met[key]:
                 layers.setdefault(0, []).append(place)
-            elif replaces and (differs or key in stale):
+            elif place in replacing and (differs or key in stale):
                 stale.discard(key)
                 chosen.replaced += 1
                 layer = self.superseded.add(table.name, answer.test_id or "", key)
@@ -98,7 +101,7 @@ class Chooser:
         return chosen
 
     def of_session(
-        self, table: AnyTable, answer: Answer, rows: Rows, record: Record, *, replaces: bool
+        self, table: AnyTable, answer: Answer, rows: Rows, record: Record, replacing: Container[int]
     ) -> Chosen:
         """Choose all rows of a session or none, each key once, and note what it said."""
         key, value = session_key(answer.session_id or ""), _said(table, rows)
@@ -109,7 +112,7 @@ class Chooser:
         if before is not None:
             if said.get(key) == value and key not in stale:
                 return chosen
-            if not replaces:
+            if 0 not in replacing:
                 if key in said and said[key] != value:
                     said[key] = value
                     stale.add(key)

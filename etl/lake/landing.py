@@ -199,6 +199,9 @@ class Landing:
             if _differ(before, record.listing) or gone != record.removed:
                 record.changed_at_us = look.looked_at_us
                 self._changed.add(test_id)
+            if record.afresh is not None and record.afresh.is_listing and look.verdict is not None:
+                record.afresh.is_listing = False
+                self._changed.add(test_id)
             self._newly_gone[test_id] = gone - record.removed
             record.removed = gone
         if record.in_hand:

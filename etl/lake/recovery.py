@@ -18,7 +18,7 @@ from etl.lake.mending import find_losses, read_afresh
 from etl.lake.names import DataName, finished_name, read_data_name
 from etl.lake.rendering import LandingPlan
 from etl.lake.strays import Stray, judge
-from etl.ledger import due
+from etl.ledger import afresh, due
 from etl.ledger.due import Fed, Feeds
 from etl.ledger.records import Record, pack
 from etl.ledger.store import Ledger
@@ -217,6 +217,8 @@ def _adopt_answer(record: Record, answer: AnswerRead, fed: Fed) -> None:
         due.answered(record, fed, endpoint, session_id, answer.rows)
     else:
         due.not_there(record, endpoint, session_id, answer.fetched_at_us)
+    if session_id is not None:
+        afresh.answered(record, endpoint, session_id, answer.fetched_at_us)
 
 
 def _agree(ledger: Ledger, notes: Mapping[str, str]) -> None:

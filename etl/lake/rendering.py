@@ -4,9 +4,9 @@ It notes in a test's record what each answer covers, so that whatever comes twic
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -15,7 +15,8 @@ from etl.lake.batch import Shape, shape_of
 from etl.lake.choosing import Chooser, Superseded
 from etl.lake.loose import LooseRows
 from etl.lake.partitions import Layout
-from etl.ledger import due
+from etl.ledger import afresh, due
+from etl.ledger.afresh import Backfill
 from etl.ledger.due import Feeds
 from etl.ledger.records import Record, Session
 from etl.ledger.values import Ended
@@ -25,7 +26,7 @@ from etl.tables.completed_sessions import COMPLETED_SESSIONS
 from etl.tables.cursor_pages import CursorPage
 from etl.tables.personal import PersonalData, personal_data
 from etl.tables.registry import endpoints, tables
-from etl.tables.sessions import SessionsPage
+from etl.tables.sessions import SESSION_RESULTS, SessionsPage
 from etl.tables.values import (
     RUN_COLUMNS,
     TIMESTAMP,
@@ -60,7 +61,8 @@ class Tally:
 class LandingPlan:
     """What a run's landing is about: where, which tables, under which layout and names.
 
-    `replaces` says that what the API answers differently takes the place of what has landed.
+    `replaces` says that what the API answers differently takes the place of what has landed;
+    `backfill` is the one that this run is to go on with.
     """
 
     pipeline: str
@@ -71,6 +73,7 @@ class LandingPlan:
     personal: PersonalData
     keeps_bodies: bool = True
     replaces: bool = False
+    backfill: Backfill | None = None
 
 
 def landing_plan(order: Order, run_id: str) -> LandingPlan:
@@ -153,6 +156,7 @@ class Renderer:
         rendered = Rendered()
         if answer.status == 404:
             self._note_absence(answer, record, rendered)
+            self._cross_out(answer, record)
             return rendered
         try:
             if content is None:
@@ -163,14 +167,46 @@ class Renderer:
             rendered.made = dict.fromkeys(self._session_tables(answer), 0)
             self._take_rejects(answer, [reject], record, rendered)
         else:
+            if answer.endpoint in _LISTINGS:
+                rendered.page = content
+                self._begin_afresh(answer, record, rendered)
             self._take_all(answer, content, record, rendered)
             if isinstance(content, SessionsPage):
-                rendered.page = content
                 self._note_sessions(answer, content, record)
-            elif answer.endpoint == COMPLETED_SESSIONS.name:
-                rendered.page = content
         self._note_answered(answer, record, rendered)
+        self._cross_out(answer, record)
         return rendered
+
+    def _begin_afresh(self, answer: Answer, record: Record, rendered: Rendered) -> None:
+        """Begin a backfill of this test with the first page that has come since it began."""
+        backfill = self._plan.backfill
+        if backfill is None or answer.fetched_at_us < backfill.began_at_us:
+            return
+        if not afresh.is_of(record, backfill):
+            afresh.begin(record, backfill)
+            rendered.changes_record = True
+
+    def _cross_out(self, answer: Answer, record: Record) -> None:
+        if answer.session_id is not None:
+            afresh.answered(record, answer.endpoint, answer.session_id, answer.fetched_at_us)
+
+    def _replacing(self, answer: Answer, content: object, record: Record) -> Container[int]:
+        """Return the places of the rows that may replace what has landed."""
+        if self._plan.replaces:
+            return _ALL
+        came_at_us = answer.fetched_at_us
+        if record.afresh is None or came_at_us < record.afresh.began_at_us:
+            return _NONE
+        if isinstance(content, SessionsPage):
+            found = enumerate(_sessions_of(answer, content))
+            return {place for place, (_, one) in found if afresh.is_about(record, one, came_at_us)}
+        if answer.session_id is not None:
+            asked = afresh.asked_for(record, answer.endpoint, answer.session_id, came_at_us)
+            return _NONE if asked is None else _ALL
+        if answer.endpoint in _LISTINGS:  # of a classic test: its rows do not all tell a time
+            return _ALL if record.afresh.is_listing else _NONE
+        began_at_us = record.afresh.began_at_us
+        return _ALL if afresh.is_test_left(record, answer.endpoint, began_at_us) else _NONE
 
     def _note_absence(self, answer: Answer, record: Record, rendered: Rendered) -> None:
         """Note what the API does not have: not yet, or (after a week) not at all."""
@@ -193,33 +229,41 @@ class Renderer:
         return self._feeds.fed.get(answer.endpoint, ()) if answer.session_id is not None else ()
 
     def _note_sessions(self, answer: Answer, page: SessionsPage, record: Record) -> None:
-        """Note the sessions of a page of which something is still to be asked."""
+        """Note the sessions of a page of which something is to be asked, still or once more."""
         fed = self._feeds.of(answer.test_id or "")
         if not fed:
             return
-        for session_id, started_at_us, finished_at_us in page.sessions():
-            session = Session(started_at_us, finished_at_us, answer.fetched_at_us)
+        for session_id, session in _sessions_of(answer, page):
             due.note_session(record, fed, session_id, session)
+            if afresh.is_about(record, session, answer.fetched_at_us):
+                afresh.note_session(record, fed, session_id, session)
 
     def _take_all(
         self, answer: Answer, content: object, record: Record, rendered: Rendered
     ) -> None:
         """Take the rows that each table makes of an answer."""
         rendered.keeps_body = self._plan.keeps_bodies and answer.session_id is not None
+        replacing = self._replacing(answer, content, record)
         for table in self._fed_by.get(answer.endpoint, ()):
             rows = self._plan.personal.rows(table, answer, table.rows_of(answer, content))
-            self._take_rows(table, answer, rows, record, rendered)
+            self._take_rows(table, answer, rows, replacing, record, rendered)
             rendered.keeps_body = rendered.keeps_body or rows.keeps_body
             rendered.unknown_fields.update(map(field_name, rows.unknown_fields))
             self._take_rejects(answer, rows.rejects, record, rendered)
 
     def _take_rows(
-        self, table: AnyTable, answer: Answer, rows: Rows, record: Record, rendered: Rendered
+        self,
+        table: AnyTable,
+        answer: Answer,
+        rows: Rows,
+        replacing: Container[int],
+        record: Record,
+        rendered: Rendered,
     ) -> None:
         """Take those of an answer's rows that are to land."""
         of_test = answer.session_id is None
         choose = self._chooser.of_test if of_test else self._chooser.of_session
-        chosen = choose(table, answer, rows, record, replaces=self._plan.replaces)
+        chosen = choose(table, answer, rows, record, replacing)
         for layer, places in chosen.layers.items():
             rendered.rows.append(self._gathered(table, answer, rows, places, layer, record))
         rendered.made[table.name] = chosen.count
@@ -244,7 +288,7 @@ class Renderer:
             cells = {name: _chosen(column, places) for name, column in cells.items()}
             extra = None if extra is None else [extra[place] for place in places]
         columns = [cells.get(column.name) for column in table.columns]
-        session = record.due.get(answer.session_id) if answer.session_id is not None else None
+        session = _session_of(answer, record)
         made = self._whole_rows(table.name, answer, columns, extra, len(places))
         shape = self._shapes[table.name]
         return Gathered(table.name, shape, made, rows.order, session, layer)
@@ -298,6 +342,25 @@ class Renderer:
         if len(loose) == len(schema):
             return LooseRows(answer.test_id, loose, count)
         return pa.RecordBatch.from_arrays([*map(array_of, (*own, *run))], schema=schema)
+
+
+_LISTINGS: Final = frozenset({SESSION_RESULTS.name, COMPLETED_SESSIONS.name})
+_ALL: Final = range(1 << 32)
+_NONE: Final = range(0)
+
+
+def _sessions_of(answer: Answer, page: SessionsPage) -> Iterator[tuple[str, Session]]:
+    for session_id, started_at_us, finished_at_us in page.sessions():
+        yield session_id, Session(started_at_us, finished_at_us, answer.fetched_at_us)
+
+
+def _session_of(answer: Answer, record: Record) -> Session | None:
+    """Return the session that an answer is about, where it was asked session by session."""
+    session_id, endpoint = answer.session_id, answer.endpoint
+    if session_id is None:
+        return None
+    due_session = record.due.get(session_id)
+    return due_session or afresh.asked_for(record, endpoint, session_id, answer.fetched_at_us)
 
 
 def _layout(table: AnyTable, partition_by: tuple[str, ...]) -> Layout:

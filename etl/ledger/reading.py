@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from etl.errors import StateError
+from etl.ledger.afresh import BACKFILL, Backfill, noted, requests_left
 from etl.ledger.blobs import unseal
 from etl.ledger.damage import DamagedError
 from etl.ledger.fields import UnknownField, read_fields
@@ -22,7 +23,8 @@ from etl.ledger.schema import VERSION
 class TestStatus:
     """What is known of a test: rows landed, its total, and when it was last proved.
 
-    `sessions_due` are those of its listing that something is still to be asked for.
+    `sessions_due` are those of its listing that something is still to be asked for;
+    `afresh` are the requests that the last backfill has yet to make, as far as it is listed.
     `oldest_proof_us` is when the row proved longest ago was proved.
     """
 
@@ -37,6 +39,17 @@ class TestStatus:
     looked_at_us: int | None
     verified_at_us: int | None
     oldest_proof_us: int | None
+    afresh: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillStatus:
+    """A backfill that is not done: when it began, its tests, and what is left of them."""
+
+    began_at_us: int
+    tests: int
+    tests_left: int
+    requests_left: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +69,19 @@ class LedgerStatus:
     tests: tuple[TestStatus, ...]
     answers_waiting: int
     unknown_fields: Sequence[UnknownField] = ()
+    last_backfill: Backfill | None = None
+
+    @property
+    def backfill(self) -> BackfillStatus | None:
+        """The backfill that is under way, or None."""
+        last = self.last_backfill
+        if last is None:
+            return None
+        known = {test.test_id: test.afresh for test in self.tests}
+        left = [count for test in last.tests if (count := known.get(test, 1))]
+        if not left:
+            return None
+        return BackfillStatus(last.began_at_us, len(last.tests), len(left), sum(left))
 
     @property
     def rows_by_table(self) -> dict[str, int]:
@@ -118,11 +144,14 @@ def read_status(state_dir: Path, pipeline: str, *, most_runs: int = 5) -> Ledger
             "SELECT test_id, rows, outcome, looked_at_us, verified_at_us, length, record "
             "FROM records WHERE test_id <> '' ORDER BY test_id"
         )
+        last = database.execute("SELECT value FROM meta WHERE name = ?", (BACKFILL,)).fetchone()
+        backfill = noted(None if last is None else last[0])
         return LedgerStatus(
             runs=tuple(RunStatus(*run) for run in runs),
-            tests=tuple(_test_status(test) for test in tests),
+            tests=tuple(_test_status(test, backfill) for test in tests),
             answers_waiting=int(waiting),
             unknown_fields=read_fields(database),
+            last_backfill=backfill,
         )
 
 
@@ -169,6 +198,7 @@ def _record(database: sqlite3.Connection, test_id: str) -> Record:
 
 def _test_status(
     row: tuple[str, int, str | None, int | None, int | None, int, bytes],
+    backfill: Backfill | None,
 ) -> TestStatus:
     test_id, rows, outcome, looked_at_us, verified_at_us, length, packed = row
     record = unpack(unseal(length, packed))
@@ -183,4 +213,5 @@ def _test_status(
         looked_at_us=looked_at_us,
         verified_at_us=verified_at_us,
         oldest_proof_us=min(listing.proved_at_us, default=verified_at_us),
+        afresh=0 if backfill is None else requests_left(record, backfill),
     )

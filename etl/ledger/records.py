@@ -42,6 +42,26 @@ class Session:
 
 
 @dataclass(slots=True)
+class Afresh:
+    """What a backfill asks of a test once more.
+
+    `began_at_us` is when the backfill began: what came before is not its own. It is about
+    sessions from `since_us` to `until_us`. `is_listing` until the listing has been read anew;
+    `sessions` are those that are still to be asked for, by endpoint.
+    """
+
+    began_at_us: int
+    since_us: int | None = None
+    until_us: int | None = None
+    is_listing: bool = True
+    sessions: dict[str, dict[str, Session]] = field(default_factory=dict)
+
+    def sessions_left(self) -> dict[str, Session]:
+        """Return the sessions that anything is still to be asked for."""
+        return {name: session for some in self.sessions.values() for name, session in some.items()}
+
+
+@dataclass(slots=True)
 class Record:
     """A test's listing, and what has landed of it.
 
@@ -55,7 +75,7 @@ class Record:
     listing had come to them: they have left the inbox, and need not be asked again where the
     look goes on. `said` holds, for each table that is asked session by session, the hash of the
     rows that a session's answer made; `stale` the keys of landed rows (of sessions there) that
-    the API has answered differently since, by table.
+    the API has answered differently since, by table; `afresh` what a backfill has yet to ask.
     """
 
     listing: Listing = field(default_factory=Listing)
@@ -69,6 +89,7 @@ class Record:
     changed_at_us: int = 0
     said: dict[str, dict[int, int]] = field(default_factory=dict)
     stale: dict[str, set[int]] = field(default_factory=dict)
+    afresh: Afresh | None = None
 
     def relist(self, listing: Listing, *, ended: bool) -> None:
         """Take over what a look knows now; a page that the listing holds is in hand no more."""
@@ -126,6 +147,19 @@ class _Page(msgspec.Struct, array_like=True):
     goes_on: Place | None = None
 
 
+_Times = tuple[int | None, int | None, int]
+"""Of a session: when it started, finished and was seen."""
+
+
+class _PackedAfresh(msgspec.Struct, array_like=True):
+    began_at_us: int
+    since_us: int | None
+    until_us: int | None
+    is_listing: bool
+    sessions: dict[str, _Times]
+    keys: dict[str, bytes]
+
+
 class _Packed(msgspec.Struct, array_like=True):
     version: int
     ids: bytes
@@ -138,13 +172,14 @@ class _Packed(msgspec.Struct, array_like=True):
     removed: bytes
     in_hand: dict[str, _Page] = {}
     answered: dict[str, tuple[bytes, bytes]] = {}
-    due: dict[str, tuple[int | None, int | None, int]] = {}
+    due: dict[str, _Times] = {}
     not_before_us: dict[str, dict[str, int]] = {}
     asked_at_us: dict[str, int] = {}
     changed_at_us: int = 0
     said: dict[str, tuple[bytes, bytes]] = {}
     stale: dict[str, bytes] = {}
     places: list[Place] = []
+    afresh: _PackedAfresh | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +187,7 @@ class PackedRecord:
     """A record as bytes, made once for ledger and lake; `rows` counts the landed ones.
 
     `due` is the number of sessions that are due, `newest_us` when the newest of them ended,
-    None where none is.
+    None where none is; `afresh` the number of those that a backfill has yet to ask for.
     """
 
     packed: bytes
@@ -160,6 +195,7 @@ class PackedRecord:
     rows: Mapping[str, int]
     due: int = 0
     newest_us: int | None = None
+    afresh: int = 0
 
 
 def pack(record: Record) -> PackedRecord:
@@ -178,21 +214,20 @@ def pack(record: Record) -> PackedRecord:
             removed=_bytes(record.removed),
             in_hand={spelled: _page(view) for spelled, view in record.in_hand.items()},
             answered=_pairs(record.answered),
-            due={
-                session_id: (session.started_at_us, session.finished_at_us, session.seen_at_us)
-                for session_id, session in record.due.items()
-            },
+            due=_times(record.due),
             not_before_us=record.not_before_us,
             asked_at_us=record.asked_at_us,
             changed_at_us=record.changed_at_us,
             said=_pairs(record.said),
             stale={table: _bytes(keys) for table, keys in record.stale.items() if keys},
             places=list(listing.places),
+            afresh=None if record.afresh is None else _packed_afresh(record.afresh),
         )
     )
     newest_us = max((session.ended_at_us for session in record.due.values()), default=None)
     rows, due = record.rows(), len(record.due)
-    return PackedRecord(packed, listing.read_at_us, rows, due, newest_us)
+    afresh = 0 if record.afresh is None else len(record.afresh.sessions_left())
+    return PackedRecord(packed, listing.read_at_us, rows, due, newest_us, afresh)
 
 
 def unpack(packed: bytes) -> Record:
@@ -217,13 +252,54 @@ def unpack(packed: bytes) -> Record:
         removed=frozenset(_numbers(told.removed)),
         in_hand={spelled: _view(page) for spelled, page in told.in_hand.items()},
         answered=_mappings(told.answered),
-        due={session_id: Session(*times) for session_id, times in told.due.items()},
+        due=_sessions(told.due),
         not_before_us=told.not_before_us,
         asked_at_us=told.asked_at_us,
         changed_at_us=told.changed_at_us,
         said=_mappings(told.said),
         stale={table: set(_numbers(keys)) for table, keys in told.stale.items()},
+        afresh=None if told.afresh is None else _unpacked_afresh(told.afresh),
     )
+
+
+def _packed_afresh(afresh: Afresh) -> _PackedAfresh:
+    """Return it with each session once, and 8 bytes for each request that is left."""
+    return _PackedAfresh(
+        began_at_us=afresh.began_at_us,
+        since_us=afresh.since_us,
+        until_us=afresh.until_us,
+        is_listing=afresh.is_listing,
+        sessions=_times(afresh.sessions_left()),
+        keys={name: _bytes(map(session_key, some)) for name, some in afresh.sessions.items()},
+    )
+
+
+def _unpacked_afresh(told: _PackedAfresh) -> Afresh:
+    known = {
+        session_key(session_id): (session_id, session)
+        for session_id, session in _sessions(told.sessions).items()
+    }
+    return Afresh(
+        began_at_us=told.began_at_us,
+        since_us=told.since_us,
+        until_us=told.until_us,
+        is_listing=told.is_listing,
+        sessions={
+            endpoint: dict(known[key] for key in _numbers(keys))
+            for endpoint, keys in told.keys.items()
+        },
+    )
+
+
+def _times(sessions: Mapping[str, Session]) -> dict[str, _Times]:
+    return {
+        session_id: (session.started_at_us, session.finished_at_us, session.seen_at_us)
+        for session_id, session in sessions.items()
+    }
+
+
+def _sessions(told: Mapping[str, _Times]) -> dict[str, Session]:
+    return {session_id: Session(*times) for session_id, times in told.items()}
 
 
 def _pairs(tables: Mapping[str, Mapping[int, int]]) -> dict[str, tuple[bytes, bytes]]:

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from etl.client.values import Endpoint, Scope
 from etl.config.models import Config, Connection, Discovery, Pipeline
 from etl.errors import UsageError
+from etl.ledger.afresh import Span
 from etl.ledger.due import Feeds
 from etl.tables.completed_sessions import COMPLETED_SESSIONS
 from etl.tables.registry import tables
@@ -30,7 +31,8 @@ class Order:
     `tests` are the ids to look at, none where a filter is to find them. `only` are those that
     were named; without, they are all of the pipeline's, so that the look is a round to be
     gone on with. `tables` are those to ask for; an answer feeds every table of the pipeline.
-    `afresh` begins a new round and reads every page. `one_by_one` finishes one test before it
+    `afresh` begins a new round and reads every page. `span` makes it a backfill of the sessions
+    that belong to it. `one_by_one` finishes one test before it
     begins the next, so that a run cut short leaves no more than one under way.
     """
 
@@ -44,6 +46,7 @@ class Order:
     only: frozenset[str] = frozenset()
     afresh: bool = False
     one_by_one: bool = False
+    span: Span | None = None
 
     @property
     def name(self) -> str:
@@ -58,17 +61,21 @@ class Order:
     @property
     def audit(self) -> str:
         """How deep known pages are proved again."""
-        return "full" if self.afresh else self.pipeline.audit
+        return "full" if self.afresh or self.span is not None else self.pipeline.audit
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the command line asks of a run, over what the pipelines file says."""
+    """What the command line asks of a run, over what the pipelines file says.
+
+    A `span` asks for a backfill.
+    """
 
     tests: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
     full: bool = False
     max_requests: int | None = None
+    span: Span | None = None
 
 
 def orders(config: Config, names: Sequence[str], asked: Asked) -> list[Order]:
@@ -114,7 +121,8 @@ def _order(config: Config, pipeline: Pipeline, asked: Asked) -> Order:
         ),
         only=frozenset(wanted),
         afresh=asked.full,
-        one_by_one=asked.max_requests is not None,
+        one_by_one=asked.max_requests is not None or asked.span is not None,
+        span=asked.span,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from etl.client.values import Answer, Fetched, Request, TryLater
 from etl.errors import BadRequest, NotFound, TestFailed
+from etl.ledger.afresh import Backfill
 from etl.ledger.values import Looked, Work
 from etl.paging import cursors
 from etl.paging.cursors import CursorAsk, CursorSweep
@@ -14,6 +15,7 @@ from etl.paging.sweep import STALE_AFTER_US, believed
 from etl.paging.values import Listing, PageView
 from etl.plan.kinds import ABSENT_FOR_US
 from etl.plan.orders import Order
+from etl.run.backfilling import known_of
 from etl.run.queue import Queue
 from etl.run.stores import Stores
 from etl.tables.completed_sessions import COMPLETED_SESSIONS
@@ -62,8 +64,13 @@ class ClassicPages:
         queue: Queue,
         left_in_inbox: Mapping[str, Mapping[str, PageView]],
         told: Told,
+        backfill: Backfill | None = None,
     ) -> None:
-        """Begin with nothing asked; `left_in_inbox` are pages that an earlier process paid."""
+        """Begin with nothing asked; `left_in_inbox` are pages that an earlier process paid.
+
+        A `backfill` reads each listing anew, whatever is known of it.
+        """
+        self._backfill = backfill
         self._stores = stores
         self._queue = queue
         self._left_in_inbox = left_in_inbox
@@ -122,10 +129,9 @@ class ClassicPages:
             self._opening -= 1
             await self.fail(test_id, f"The API did not know it lately (404). {_ASKED_AGAIN}")
             return
-        in_hand = dict(self._left_in_inbox.get(test_id, {}))
-        if not record.listing.whole:  # a look goes on; else they are the last one's
-            in_hand = {**record.in_hand, **in_hand}
-        look = self._under_way[test_id] = self._begun(test_id, record.listing, now_us, in_hand)
+        left = self._left_in_inbox.get(test_id, {})
+        known, in_hand = known_of(record, left, self._backfill)
+        look = self._under_way[test_id] = self._begun(test_id, known, now_us, in_hand)
         self._opening -= 1
         if in_hand:
             await self.tell(look)

@@ -7,13 +7,15 @@ cut short is fresh before it is deep.
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from etl.client.values import Answer, Endpoint, Fetched, Request, Scope, TryLater
 from etl.errors import NotFound, TestFailed
+from etl.ledger.afresh import is_test_left, sessions_left
 from etl.ledger.due import Feeds, is_test_due, sessions_due
+from etl.ledger.records import Record
 from etl.ledger.values import Due
 from etl.run.inbox import Key
 from etl.run.queue import Queue
@@ -35,6 +37,41 @@ class FollowUp:
     first_failed_at: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Dues:
+    """Decides what is asked.
+
+    `of` returns what an endpoint is to be asked of a test at a time: its sessions; None is the
+    test itself. `test_by_test` asks all of a test before anything of those taken in later.
+    """
+
+    of: Callable[[Record, Endpoint[Any], int], Iterable[str | None]]
+    test_by_test: bool = False
+
+
+def dues_of(feeds: Feeds) -> Dues:
+    """Return what is due because nothing has answered it yet, or what did may have changed."""
+
+    def dues(record: Record, endpoint: Endpoint[Any], now_us: int) -> Iterable[str | None]:
+        if endpoint.scope is Scope.SESSION:
+            return sessions_due(record, endpoint.name, feeds.fed[endpoint.name], now_us)
+        return (None,) if is_test_due(record, endpoint.name, now_us) else ()
+
+    return Dues(dues)
+
+
+def dues_afresh(began_at_us: int) -> Dues:
+    """Return what a backfill that began then has yet to ask."""
+
+    def dues(record: Record, endpoint: Endpoint[Any], now_us: int) -> Iterable[str | None]:
+        del now_us
+        if endpoint.scope is Scope.SESSION:
+            return sessions_left(record, endpoint.name)
+        return (None,) if is_test_left(record, endpoint.name, began_at_us) else ()
+
+    return Dues(dues, test_by_test=True)
+
+
 class FollowUps:
     """The tests and sessions that are due, as a source of errands."""
 
@@ -46,6 +83,7 @@ class FollowUps:
         queue: Queue,
         *,
         in_inbox: Collection[Key],
+        dues: Dues | None = None,
     ) -> None:
         """Begin with nothing asked; `endpoints` stand in the pipeline's order.
 
@@ -58,7 +96,9 @@ class FollowUps:
         self._queue = queue
         self._to_be_listed: set[str] = set()
         self._in_inbox = in_inbox
-        self._to_open: list[tuple[int, int, str, int]] = []
+        self._dues = dues or dues_of(feeds)
+        self._places: dict[str, int] = {}
+        self._to_open: list[tuple[int, int, int, str, int]] = []
         self._opening = 0
         self._leased = 0
         self._ready: deque[FollowUp] = deque()
@@ -100,11 +140,14 @@ class FollowUps:
         self._to_be_listed.discard(test_id)
 
     def _note(self, test_id: str, due: Due) -> None:
+        place = (
+            self._places.setdefault(test_id, len(self._places)) if self._dues.test_by_test else 0
+        )
         for rank, endpoint in enumerate(self._endpoints):
             requests = 1 if endpoint.scope is Scope.TEST else due.sessions
             if requests and self._feeds.has(test_id, endpoint.name):
                 newest_first = -(due.newest_us or 0)
-                heapq.heappush(self._to_open, (rank, newest_first, test_id, requests))
+                heapq.heappush(self._to_open, (place, rank, newest_first, test_id, requests))
 
     def next(self, now: float, now_us: int) -> "FollowUpErrand | None":
         """Lease what to ask for next."""
@@ -122,20 +165,15 @@ class FollowUps:
         """Look up what is due of the next test."""
         if self._ready or not self._to_open:
             return None
-        rank, _, test_id, _ = heapq.heappop(self._to_open)
+        _, rank, _, test_id, _ = heapq.heappop(self._to_open)
         self._opening += 1
         return self._open(self._endpoints[rank], test_id, now_us)
 
     async def _open(self, endpoint: Endpoint[Any], test_id: str, now_us: int) -> None:
         record = await self._stores.records.look_up(test_id)
-        due: Iterable[str | None] = ()
-        if endpoint.scope is Scope.SESSION:
-            due = sessions_due(record, endpoint.name, self._feeds.fed[endpoint.name], now_us)
-        elif is_test_due(record, endpoint.name, now_us):
-            due = (None,)
         self._ready.extend(
             FollowUp(endpoint, test_id, session_id)
-            for session_id in due
+            for session_id in self._dues.of(record, endpoint, now_us)
             if (endpoint.name, test_id, session_id, None) not in self._in_inbox
         )
         self._opening -= 1

@@ -25,13 +25,15 @@ Key = tuple[str, str | None, str | None, str | None]
 class Left:
     """What lay in the inbox at the start: pages of listings by test and spelling, and the rest.
 
-    `others` holds what was read in each answer, where a later request depends on it; `unknown`
-    counts the answers, by endpoint, that only a newer version can read: they stay.
+    `others` holds what was read in each answer, where a later request depends on it, and
+    `came_at_us` when it came; `unknown` counts the answers, by endpoint, that only a newer
+    version can read: they stay.
     """
 
     personal: PersonalData
     pages: dict[str, dict[str, PageView]] = field(default_factory=dict)
     others: dict[Key, Any] = field(default_factory=dict)
+    came_at_us: dict[Key, int] = field(default_factory=dict)
     unknown: Counter[str] = field(default_factory=Counter)
 
     def sentences(self) -> list[str]:
@@ -52,6 +54,11 @@ class Left:
         else:
             key = (answer.endpoint, answer.test_id, answer.session_id, answer.object_id)
             self.others[key] = content if answer.session_id is None else None
+            self.came_at_us[key] = answer.fetched_at_us
+
+    def since(self, at_us: int) -> list[Key]:
+        """Return the answers that came since then, but for pages of listings."""
+        return [key for key, came_at_us in self.came_at_us.items() if came_at_us >= at_us]
 
 
 async def pass_on(

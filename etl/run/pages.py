@@ -6,10 +6,12 @@ from typing import Any, Final
 
 from etl.client.values import Fetched, Request, TryKind, TryLater
 from etl.errors import BadRequest, NotFound, TestFailed
+from etl.ledger.afresh import Backfill
 from etl.ledger.values import Looked, Work
 from etl.paging.dialect import after_bad_request, wrong_echo
 from etl.paging.sweep import Sweep
 from etl.paging.values import PageView
+from etl.run.backfilling import known_of
 from etl.run.looks import Job, Looks
 from etl.run.queue import Queue
 from etl.run.stores import Stores
@@ -28,16 +30,19 @@ class Pages:
         queue: Queue,
         left_in_inbox: Mapping[str, Mapping[str, PageView]],
         not_known: Callable[[str], str | None],
+        backfill: Backfill | None = None,
     ) -> None:
         """Begin with nothing asked; `left_in_inbox` are pages that an earlier process paid.
 
         `not_known` takes a test that this API does not know elsewhere (None), or says why not.
+        A `backfill` reads each listing anew, whatever is known of it.
         """
         self._not_known = not_known
         self.looks = looks
         self.stores = stores
         self._queue = queue
         self._left_in_inbox = left_in_inbox
+        self._backfill = backfill
 
     @property
     def is_done(self) -> bool:
@@ -65,10 +70,9 @@ class Pages:
 
     async def _open(self, work: Work) -> None:
         record = await self.stores.records.look_up(work.test_id)
-        in_hand = dict(self._left_in_inbox.get(work.test_id, {}))
-        if not record.listing.whole:  # a look goes on; else they are the last one's
-            in_hand = {**record.in_hand, **in_hand}
-        sweep = self.looks.open(work, record.listing, self.stores.now_us(), in_hand)
+        left = self._left_in_inbox.get(work.test_id, {})
+        listing, in_hand = known_of(record, left, self._backfill)
+        sweep = self.looks.open(work, listing, self.stores.now_us(), in_hand)
         if in_hand:
             await self.tell(work.test_id, sweep)
 

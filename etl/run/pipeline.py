@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Final
 
@@ -22,6 +22,7 @@ from etl.lake.local import LocalLake
 from etl.lake.records import Records
 from etl.lake.recovery import Recovery, recover
 from etl.lake.rendering import Tally, landing_plan
+from etl.ledger.afresh import BACKFILL, Backfill
 from etl.ledger.due import CLASSIC, Feeds
 from etl.ledger.store import Ledger, open_ledger
 from etl.ledger.threaded import LedgerThread
@@ -42,13 +43,14 @@ from etl.plan.orders import (
     session_tables,
 )
 from etl.report.progress import Progress
+from etl.run.backfilling import begun, left_of, taken_up
 from etl.run.catalogue import Catalogue, Found
 from etl.run.classic import ClassicPages, Told
 from etl.run.draining import Drain
 from etl.run.errands import Source
 from etl.run.errors import single_error
 from etl.run.fetching import Fetching, Patience, Stop
-from etl.run.follow_ups import FollowUps
+from etl.run.follow_ups import FollowUps, dues_afresh
 from etl.run.inbox import Left, pass_on
 from etl.run.keeping import keep
 from etl.run.looks import Looks
@@ -121,6 +123,8 @@ class PipelineRun:
         self._records: Records | None = None
         self._read_catalogue: Catalogue | None = None
         self._stop_early: str | None = None
+        self._backfill: Backfill | None = None
+        self._backfill_note: str | None = None
 
     def stop(self, because: str) -> None:
         """Fetch nothing more, land what was fetched, and end."""
@@ -166,6 +170,9 @@ class PipelineRun:
                 await ledger.call(ledger.ledger.keep_note, CATALOGUE_UNDER_WAY, kept)
             if _packed(looks.dialect) != learned:
                 await ledger.call(ledger.ledger.keep_note, noted, _packed(looks.dialect))
+            if self._backfill is not None:
+                asked = (ledger.ledger, self._order, self._feeds, self._backfill)
+                self.outcome.notes.append((await ledger.call(left_of, *asked)).sentence())
             status = self._status_of(self.outcome)
             await ledger.call(ledger.ledger.end_run, self._world.run_id, status)
 
@@ -174,6 +181,8 @@ class PipelineRun:
         notes = {**self._personal.notes(), SESSION_TABLES: session_tables(self._order.pipeline)}
         if self._feeds.product_of:
             notes[PRODUCTS] = _packed_products(self._feeds)
+        if self._backfill_note is not None:
+            notes[BACKFILL] = self._backfill_note
         return notes | {dialect_note(self._order.connection): _packed(looks.dialect)}
 
     async def _stages(self, looks: Looks, landing: Landing, stores: Stores) -> None:
@@ -203,20 +212,21 @@ class PipelineRun:
         self, looks: Looks, stores: Stores, queue: Queue, left: Left
     ) -> Sequence[Source]:
         """Return where errands come from, those first that go first."""
-        asked = endpoints_asked(self._order)
-        in_inbox = left.others.keys()
-        follow_ups = FollowUps(asked, self._feeds, stores, queue, in_inbox=in_inbox)
+        follow_ups = self._begun_follow_ups(stores, queue, left)
         self._follow_ups, self.outcome.failures = follow_ups, follow_ups.failures
         self._progress.follow_ups_left = lambda: follow_ups.left
-        pages = Pages(looks, stores, queue, left.pages, self._not_known)
+        pages = Pages(looks, stores, queue, left.pages, self._not_known, self._backfill)
         self._classic = self._classic_pages(stores, queue, left)
+        listings = (pages, self._classic)
+        # A backfill ends with one test before it begins with the next.
+        all_but_first = (follow_ups, *listings) if self._backfill else (*listings, follow_ups)
         kept = await stores.ledger.call(stores.ledger.ledger.note, CATALOGUE_UNDER_WAY)
         catalogue = self._catalogue(looks, stores, queue, left, kept)
         if catalogue is not None:
             self._read_catalogue = catalogue
-            return (catalogue, pages, self._classic, follow_ups)
+            return (catalogue, *all_but_first)
         await self._begin(self._order.tests, looks, stores)
-        return (pages, self._classic, follow_ups)
+        return all_but_first
 
     def _classic_pages(self, stores: Stores, queue: Queue, left: Left) -> ClassicPages:
         """Return the looks at classic tests, of which there are none yet."""
@@ -225,7 +235,7 @@ class PipelineRun:
             found=lambda test: feeds.product_of.update({test: CLASSIC}),
             hint=lambda test: hint(order, feeds, test, asked_as_classic=True),
         )
-        return ClassicPages(order, stores, queue, left.pages, told)
+        return ClassicPages(order, stores, queue, left.pages, told, self._backfill)
 
     def _not_known(self, test_id: str) -> str | None:
         """Have a test that today's API does not know asked for as a classic one, or say why not."""
@@ -235,6 +245,19 @@ class PipelineRun:
             return None
         return hint(self._order, self._feeds, test_id, asked_as_classic=False)
 
+    def _begun_follow_ups(self, stores: Stores, queue: Queue, left: Left) -> FollowUps:
+        asked, backfill = endpoints_asked(self._order), self._backfill
+        if backfill is None:
+            return FollowUps(asked, self._feeds, stores, queue, in_inbox=left.others.keys())
+        return FollowUps(
+            asked,
+            self._feeds,
+            stores,
+            queue,
+            in_inbox=left.since(backfill.began_at_us),
+            dues=dues_afresh(backfill.began_at_us),
+        )
+
     async def _begin(self, tests: Sequence[str], looks: Looks, stores: Stores) -> None:
         """Begin with these tests: listings to look at, and what is due of those known."""
         assert self._follow_ups is not None  # noqa: S101 - made before
@@ -242,7 +265,15 @@ class PipelineRun:
         ledger = stores.ledger
         if self._order.filter is not None:
             await ledger.call(self._refuse_shared, ledger.ledger, tests)
-        work = await ledger.call(self._work, ledger.ledger, tests)
+        if self._backfill is None:
+            work = await ledger.call(self._work, ledger.ledger, tests)
+            due = await ledger.call(ledger.ledger.tests_due)
+        else:
+            listed = [test for test in tests if listing_of(self._order, self._feeds, test)]
+            found = await ledger.call(begun, ledger.ledger, self._backfill, listed)
+            self._backfill, work, due = found
+            self._backfill_note = self._backfill.packed()
+            tests = [*(one.test_id for one in work), *due]
         self._follow_ups.expect(test.test_id for test in work)
         kinds = {test: listing_of(self._order, self._feeds, test) for test in tests}
         looks.add(test for test in work if kinds[test.test_id] is SESSION_RESULTS)
@@ -251,7 +282,6 @@ class PipelineRun:
             if why := misplaced(self._order, self._feeds, test_id):
                 self._progress.tests += 1
                 await self._classic.fail(test_id, why)
-        due = await ledger.call(ledger.ledger.tests_due)
         self._follow_ups.known({test: due.get(test, Due()) for test in tests})
         self._progress.tests += len(work)
         self.outcome.tests = len(tests)
@@ -306,7 +336,8 @@ class PipelineRun:
         if packed is None or look.failed is not None:
             self._follow_ups.not_listed(look.test_id)
         else:
-            self._follow_ups.listed(look.test_id, Due(packed.due, packed.newest_us))
+            due = packed.due if self._backfill is None else packed.afresh
+            self._follow_ups.listed(look.test_id, Due(due, packed.newest_us))
         if self._fetching is not None:
             self._fetching.wake()
 
@@ -331,8 +362,19 @@ class PipelineRun:
         self._read_products(ledger)
         self._note_session_tables(ledger)
         self._refuse_shared(ledger, self._order.tests)
+        self._take_up_backfill(ledger)
         ledger.begin_run(self._world.run_id, self._world.now_us())
         return ledger
+
+    def _take_up_backfill(self, ledger: Ledger) -> None:
+        """Go on with a backfill or begin one, where this run is to do so."""
+        self._backfill_note = ledger.note(BACKFILL)
+        if self._order.span is not None:
+            now_us = self._world.now_us()
+            found = taken_up(ledger, self._order, self._feeds, self._order.span, now_us)
+            self._backfill, said = found
+            self._plan = replace(self._plan, backfill=self._backfill)
+            self.outcome.notes += [] if said is None else [said]
 
     def _refuse_shared(self, ledger: Ledger, tests: Sequence[str]) -> None:
         pipeline = self._order.pipeline

@@ -1,6 +1,7 @@
 """Kills whole runs at random moments, over and over, until the export has come through."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -56,10 +57,16 @@ async def kill_again_and_again(
     return Killed(killed, requests, (asked - Counter(set(asked))).total())
 
 
-async def run(project: Project, zygote: Zygote, *, kill_after: float | None = None) -> Ended:
+async def run(
+    project: Project,
+    zygote: Zygote,
+    *,
+    kill_after: float | None = None,
+    command: Sequence[str] = ("run",),
+) -> Ended:
     """Run the export as it is, without smaller sizes and without a strike."""
     strike = Strike((str(project.lake), str(project.state)))
-    arguments = ["--config", str(project.file), "run", "--quiet"]
+    arguments = ["--config", str(project.file), *command, "--quiet"]
     output = str(project.folder / "output.txt")
     return await zygote.run(
         Run(arguments, project.environ(), strike, output), kill_after=kill_after
