@@ -347,6 +347,24 @@ async def test_a_table_added_later_reads_the_pages_again(tmp_path: Path):
         await exact(project)
 
 
+async def test_sessions_lie_where_their_date_of_completion_says(tmp_path: Path):
+    layout = "    lake: {url: ./lake, partition_by: [start_date, finish_date, test_id]}\n"
+    async with opened(tmp_path, extra=layout) as project:
+        assert (await project.export()).status is Status.COMPLETE
+
+        def check() -> None:
+            rows = project.lake_rows("completed_sessions")
+            assert len(rows) == sum(SIZES)
+            assert len({row["finish_date"] for row in rows}) > 1
+            for row in rows:
+                assert row["finish_date"] == f"{row['completed_at']:%Y-%m-%d}"
+                assert "start_date" not in row, "which a classic session does not tell"
+            assert "finish_date" not in project.lake_rows("screener_responses")[0]
+            assert project.process("verify", "--deep").returncode == 0
+
+        await to_thread.run_sync(check)
+
+
 async def test_a_body_that_cannot_be_read_fails_its_test_alone(tmp_path: Path):
     async with opened(tmp_path) as project:
         project.sandbox.add_fault(

@@ -44,7 +44,7 @@ class KnownTable(Protocol):
         """Whether it is asked for session by session."""
 
     @property
-    def dates(self) -> tuple[str, str] | None:
+    def dates(self) -> tuple[str | None, str] | None:
         """The columns that `start_…` and `finish_…` partitions read."""
 
 

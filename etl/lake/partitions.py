@@ -17,21 +17,28 @@ _FORMS = {"date": "%Y-%m-%d", "month": "%Y-%m"}
 class Layout:
     """How a table is partitioned: its folder, and the partition columns that it has.
 
-    `dates` are the table's columns that `start_…` and `finish_…` read; a table `of_session`
-    takes them from the session that its rows belong to. A partition column that the table
-    has as well is in the path, and left out of the file.
+    `dates` are the table's columns that `start_…` and `finish_…` read, where it has them; a
+    table `of_session` takes them from the session that its rows belong to. A partition column
+    that the table has as well is in the path, and left out of the file.
     """
 
     table: str
     partition_by: tuple[str, ...]
-    dates: tuple[str, str] | None
+    dates: tuple[str | None, str] | None
     of_session: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The partition columns in order, less those that the table cannot tell."""
-        dated = self.dates is not None or self.of_session
-        return tuple(column for column in self.partition_by if column == "test_id" or dated)
+        return tuple(column for column in self.partition_by if self._tells(column))
+
+    def _tells(self, column: str) -> bool:
+        return column == "test_id" or self.of_session or self._dated_by(column) is not None
+
+    def _dated_by(self, column: str) -> str | None:
+        """Return the table's column that a partition column of dates reads, if it has one."""
+        start, finish = self.dates or (None, None)
+        return start if column.startswith("start") else finish
 
     @property
     def by_row(self) -> bool:
@@ -81,11 +88,11 @@ class Layout:
         return rows.select([name for name in rows.schema.names if name not in self.columns])
 
     def _values(self, rows: pa.RecordBatch, column: str) -> list[str | None]:
-        if column == "test_id" or self.dates is None:
+        name = self._dated_by(column)
+        if column == "test_id" or name is None:
             values: list[str | None] = rows.column("test_id").to_pylist()
             return values
-        start, finish = self.dates
-        times = rows.column(start if column.startswith("start") else finish)
+        times = rows.column(name)
         form = _FORMS[column.partition("_")[2]]
         texts: list[str | None] = pc.strftime(times, format=form).to_pylist()
         return texts

@@ -104,7 +104,7 @@ def rows_elsewhere(lake: LocalLake, path: str) -> int:
         with pq.ParquetFile(lake.root / path) as file:
             return sum(
                 1
-                for batch in file.iter_batches(columns=list(dates))
+                for batch in file.iter_batches(columns=[name for name in dates if name])
                 for values in layout.values(batch)
                 if list(values) != own
             )

@@ -118,4 +118,5 @@ TABLE: Final = Table(
     endpoint=COMPLETED_SESSIONS,
     columns=(TEST_ID, *_READER.columns),
     rows_of=_rows_of,
+    dates=(None, "completed_at"),
 )

@@ -108,7 +108,7 @@ class Table(Generic[Content]):
     endpoint: Endpoint[Content]
     columns: tuple[Column, ...]
     rows_of: Callable[[Answer, Content], Rows]
-    dates: tuple[str, str] | None = None
+    dates: tuple[str | None, str] | None = None
     """The columns that `start_…` and `finish_…` partitions read, where it has them."""
     version: int = 1
     """Counts up when a column changes its type or meaning; a new column changes neither."""
