@@ -27,7 +27,6 @@ from etl.auth.token import Token
 from etl.client.values import (
     Answer,
     Content,
-    Endpoint,
     Fetched,
     Request,
     TryKind,
@@ -111,7 +110,7 @@ class Client:
         self._by_status: dict[str, int] = {}
         self._retried = 0
         self._slashed: dict[str, bool] = {}
-        self._last_good: tuple[URL, Endpoint[Any]] | None = None
+        self._last_good: Request[Any] | None = None
         self._probing = Lock()
         self._fetched_at_us = 0
 
@@ -168,7 +167,7 @@ class Client:
         except UnreadableBodyError as error:
             reason = f"the body cannot be read: {error}{response.request_id()}"
             raise TryLater(reason, kind=TryKind.UNREADABLE, answer=answer) from None
-        self._last_good = self._url(request), request.endpoint
+        self._last_good = request
         return Fetched(answer, content)
 
     def _moment_us(self) -> int:
@@ -187,7 +186,7 @@ class Client:
         """
         if self._last_good is None:
             return None
-        url, endpoint = self._last_good
+        url, endpoint = self._url(self._last_good), self._last_good.endpoint
         try:
             response, token = await self._send(url, int(endpoint.priority))
             if response.status != 200:
