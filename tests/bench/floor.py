@@ -270,6 +270,8 @@ async def export(floor: Floor, get: _Get, tests: Sequence[str], sessions: int) -
     async def page(test: str, start: str) -> None:
         body = await get(f"/api/v2/sessionResults?testId={test}&limit=500&offset={start}")
         rows = _decode_page(body).sessions
+        if start != "0":
+            del rows[0]  # the last one of the page before: each begins where that one ended
         floor.page(test, rows)
         if floor.follow_up:
             listed.update((row.session_id, test) for row in rows)
