@@ -14,6 +14,7 @@ The rooms, each importing only from those above it (`make check` proves the orde
     lake      owns the files: inbox to batch to Parquet, then one file a destination
     report    what people and machines read: summary, JSON, progress, logs
     run       knows every stage: opens, wires, drains and closes them
+    api       all of it from Python: pipelines, rows, one's own calls; also without a loop
     cli       arguments in, exit codes out
     sandbox   the simulated API; imports none of the rooms, lest one mistake hide in both
 

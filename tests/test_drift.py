@@ -260,6 +260,11 @@ def test_an_older_ledger_is_looked_at_as_it_is_and_migrated_by_the_next_run(tmp_
     assert [run.run_id for run in read_status(tmp_path, "nightly").runs] == ["after", "before"]
 
 
+def test_a_ledger_that_a_run_has_just_begun_to_make_says_nothing(tmp_path: Path):
+    (tmp_path / "nightly.sqlite").touch()
+    assert read_status(tmp_path, "nightly").tests == ()
+
+
 async def test_an_answer_that_only_a_newer_version_can_read_is_kept_for_it(tmp_path: Path):
     async with open_project(tmp_path, 5) as project:
         await project.export()

@@ -1,5 +1,6 @@
 """What the README says is so: its commands run as written, its tables are those of the code."""
 
+import os
 import re
 import subprocess
 import sys
@@ -74,6 +75,36 @@ async def test_the_cron_line_is_silent_while_all_is_well(tmp_path: Path):
         assert arguments[:2] == ["--config", "{}"]
         done = await to_thread.run_sync(lambda: project.process(*arguments[2:]))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+async def test_the_python_runs_as_it_is_written(tmp_path: Path):
+    blocks = re.findall(r"```python\n(.*?)```", section("From Python"), re.DOTALL)
+    assert len(blocks) == 2
+    test = re.findall(r'TEST = "(.*)"', blocks[1])[0]
+    async with open_sandbox(SandboxOptions(rate_requests=None)) as sandbox:
+        sandbox.set_sessions(test, 20)
+        project = Project(tmp_path, sandbox, (test,))
+        await to_thread.run_sync(project.write)
+
+        def follow() -> list[str]:
+            environ = {**os.environ, **project.environ()}
+            return [
+                subprocess.run(
+                    [sys.executable, "-W", "error", "-c", block],
+                    cwd=tmp_path,
+                    env=environ,
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                    timeout=60,
+                ).stdout
+                for block in blocks
+            ]
+
+        run, read = await to_thread.run_sync(follow)
+        assert run.startswith("complete {'sessions': 20") and "Research Team" in run
+        assert "answer_text: string" in read
+        assert await to_thread.run_sync(project.landed) == project.served()
 
 
 def test_every_make_target_that_is_named_exists():

@@ -6,10 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from random import SystemRandom
-from uuid import uuid4
 
 import anyio
 import pyarrow as pa
@@ -21,7 +18,6 @@ from etl.cli.output import say
 from etl.cli.settings import load_config
 from etl.config.load import SandboxCredentials
 from etl.ledger.afresh import Span
-from etl.pacing.clock import SystemClock
 from etl.plan.orders import Asked, orders
 from etl.report.events import open_events
 from etl.report.progress import Progress, live_display
@@ -29,7 +25,7 @@ from etl.report.summary import print_summary
 from etl.report.values import RunReport, exit_code_of, to_json
 from etl.run.errors import single_error
 from etl.run.export import Export, Limits
-from etl.run.pipeline import World
+from etl.run.pipeline import this_world
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +79,7 @@ async def _run(
         )
         asked = Asked(flags.tests, flags.tables, flags.full, flags.max_requests, flags.span)
         ordered = orders(config, flags.pipelines, asked)
-        world = World(_run_id(), SystemClock(), SystemRandom())
+        world = this_world()
         export = Export(ordered, limits, world, progress)
         with _shown(progress, flags):
             report = await export.run()
@@ -130,8 +126,3 @@ def _print(report: RunReport, flags: RunFlags) -> None:
     for pipeline in report.pipelines:
         if pipeline.error is not None and (flags.json or flags.quiet):
             say(f"etl: pipeline {pipeline.name}: {pipeline.error}")
-
-
-def _run_id() -> str:
-    """Return an id that sorts by time and never repeats."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid4().hex[:8]}"

@@ -31,16 +31,8 @@ def load_config(
         sandbox=sandbox,
         require_credentials=require_credentials,
     )
-    known_secrets.add(_secrets_of(config))
+    known_secrets.add(config.secrets())
     set_up_logs(config.log_format, config.log_level)
     for warning in config.warnings:
         say(f"warning: {warning}")
     return config
-
-
-def _secrets_of(config: Config) -> list[str]:
-    """Return what no line may ever hold; tokens join it as they are granted."""
-    secrets = [connection.client_secret for connection in config.connections.values()]
-    return [
-        secret.get_secret_value() for secret in (*secrets, config.hash_key) if secret is not None
-    ]

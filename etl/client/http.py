@@ -347,7 +347,7 @@ class Client:
 def _where(request: Request[Content]) -> str:
     if request.session_id is not None:
         return f"test {request.test_id}, session {request.session_id}"
-    return f"test {request.test_id}"
+    return f"test {request.test_id}" if request.test_id is not None else request.endpoint.path
 
 
 def user_agent() -> str:

@@ -16,13 +16,13 @@ from etl.config.columns import KnownTable, column_mistakes
 from etl.config.connections import missing_credentials, read_connections
 from etl.config.loading import Loading, SandboxCredentials
 from etl.config.mistakes import did_you_mean, shown
-from etl.config.models import Config, Pipeline
+from etl.config.models import Config, Connection, Pipeline
 from etl.config.settings import Settings, hash_key_mistakes, read_dotenv, read_settings
 from etl.config.validation import validated
-from etl.config.yaml_source import KeyPath, Plain, read_source
+from etl.config.yaml_source import KeyPath, Plain, Source, read_source
 from etl.errors import ConfigError
 
-__all__ = ["SandboxCredentials", "load"]
+__all__ = ["SandboxCredentials", "load", "load_connection"]
 
 _TOP_KEYS: Final = ("version", "connections", "pipelines")
 _SANDBOX_HASH_KEY: Final = SecretStr("for invented people only")
@@ -45,20 +45,17 @@ def load(  # noqa: PLR0913 - all that the world outside has to say
     `sandbox/` beside the file.
     Raises ConfigError with every mistake: file, line, column, key, found, accepted.
     """
-    source = read_source(path)
     folder = path.parent.absolute()
     dotenv, warnings = read_dotenv(folder)
     layers: list[Mapping[str, str]] = [environ, dotenv]
     if sandbox is not None:
         warnings = []  # its secrets are not used
         layers = [_without_credentials(layer) for layer in layers]
-    settings, complaints, more = read_settings(layers, folder)
-    complaints += _bad_urls(settings)
-    state = folder / (state_dir or settings.state_dir or Path(".etl"))
-    if sandbox is not None:
-        state = folder / "sandbox" / "state"
+        state_dir = Path("sandbox") / "state"
     variables = {**dotenv, **environ}
-    loading = Loading(source, variables, settings, folder, state, tables, sandbox)
+    loading, complaints, more = _begun(read_source(path), folder, layers, variables, state_dir)
+    loading.tables, loading.sandbox = tables, sandbox
+    settings = loading.settings
     found = _pipelines(loading, pipelines)
     connections = read_connections(loading, _section(loading, "connections"))
     if require_credentials:
@@ -66,12 +63,10 @@ def load(  # noqa: PLR0913 - all that the world outside has to say
     hash_key = settings.hash_key if sandbox is None else _SANDBOX_HASH_KEY
     if require_credentials and any(pipeline.hashes for pipeline in found.values()):
         complaints += hash_key_mistakes(hash_key, complaints)
-    if loading.mistakes or complaints:
-        lines = [str(mistake) for mistake in sorted(loading.mistakes)] + complaints
-        raise ConfigError("\n".join(lines))
+    _refuse(loading, complaints)
     return Config(
         path=path,
-        state_dir=state,
+        state_dir=loading.state_dir,
         log_format=settings.log_format,
         log_level=settings.log_level,
         pipelines=found,
@@ -79,6 +74,62 @@ def load(  # noqa: PLR0913 - all that the world outside has to say
         hash_key=hash_key,
         warnings=(*warnings, *more),
     )
+
+
+def load_connection(
+    path: Path | None,
+    name: str,
+    *,
+    told: Mapping[str, str],
+    environ: Mapping[str, str],
+    state_dir: Path | None = None,
+) -> tuple[Connection, Path]:
+    """Return one connection, and the state directory in which its pace is kept.
+
+    `told` are settings by their variables: they are over all others. Without a `path` it is as
+    if an empty pipelines file lay in the working directory. Raises ConfigError with every mistake.
+    """
+    folder = Path.cwd() if path is None else path.parent.absolute()
+    source = Source(folder / "pipelines.yaml", {}) if path is None else read_source(path)
+    dotenv, _ = read_dotenv(folder)
+    variables = {**dotenv, **environ}
+    layers = [told, environ, dotenv]
+    loading, complaints, _ = _begun(source, folder, layers, variables, state_dir)
+    section = _section(loading, "connections")
+    if name != "default" and name not in section:
+        known = ", ".join(dict.fromkeys(("default", *section)))
+        raise ConfigError(f"There is no connection {name!r}.", advice=f"There are: {known}.")
+    loading.used.add(name)
+    connections = read_connections(loading, section)
+    complaints += missing_credentials(connections, variables, complaints)
+    _refuse(loading, complaints)
+    own = {
+        key: getattr(loading.settings, key)
+        for key in ("client_id", "client_secret")
+        if f"USERTESTING_{key.upper()}" in told
+    }
+    return connections[name].model_copy(update=own), loading.state_dir
+
+
+def _begun(
+    source: Source,
+    folder: Path,
+    layers: Sequence[Mapping[str, str]],
+    variables: Mapping[str, str],
+    state_dir: Path | None,
+) -> tuple[Loading, list[str], list[str]]:
+    """Begin to put a file together; return with it what is wrong with settings, and warnings."""
+    settings, complaints, warnings = read_settings(layers, folder)
+    complaints += _bad_urls(settings)
+    state = folder / (state_dir or settings.state_dir or Path(".etl"))
+    return Loading(source, variables, settings, folder, state), complaints, warnings
+
+
+def _refuse(loading: Loading, complaints: Sequence[str]) -> None:
+    """Raise ConfigError with every mistake, if there is any."""
+    if loading.mistakes or complaints:
+        lines = [str(mistake) for mistake in sorted(loading.mistakes)]
+        raise ConfigError("\n".join((*lines, *complaints)))
 
 
 def _without_credentials(layer: Mapping[str, str]) -> dict[str, str]:

@@ -30,8 +30,8 @@ class Loading:
     settings: Settings
     folder: Path
     state_dir: Path
-    tables: Mapping[str, KnownTable]
-    sandbox: SandboxCredentials | None
+    tables: Mapping[str, KnownTable] = field(default_factory=dict)
+    sandbox: SandboxCredentials | None = None
     mistakes: list[Mistake] = field(default_factory=list)
     named: dict[str, list[KeyPath]] = field(default_factory=dict)  # connections, by whom
     used: set[str] = field(default_factory=set)  # those of the pipelines that run

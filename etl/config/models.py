@@ -242,3 +242,9 @@ class Config(Model):
     connections: Mapping[str, Connection]
     hash_key: SecretStr | None = None
     warnings: tuple[str, ...] = ()
+
+    def secrets(self) -> list[str]:
+        """Return what no line may ever hold; tokens join it as they are granted."""
+        secrets = [connection.client_secret for connection in self.connections.values()]
+        told = (*secrets, self.hash_key)
+        return [secret.get_secret_value() for secret in told if secret is not None]

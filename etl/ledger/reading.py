@@ -121,7 +121,7 @@ def _reading(state_dir: Path, pipeline: str) -> Iterator[sqlite3.Connection | No
                     where=str(path),
                     advice="Use that version.",
                 )
-            yield database
+            yield database if version else None  # a run is just about to make it
     except (sqlite3.Error, DamagedError) as error:
         raise StateError(
             f"The ledger cannot be read: {error}.",

@@ -9,6 +9,7 @@ import structlog
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
+from structlog.typing import FilteringBoundLogger
 
 from etl.client.http import Client
 from etl.lake.rendering import Tally
@@ -24,6 +25,7 @@ class Progress:
     """Counts what has happened; those who show it look at it from time to time."""
 
     events: Events = no_events
+    log: FilteringBoundLogger = field(default_factory=structlog.get_logger)
     pipeline: str = ""
     tests: int = 0
     tests_done: int = 0
@@ -46,9 +48,7 @@ class Progress:
     def new_field(self, name: str, answers: int) -> None:
         """Warn of a field that no table knows and no run met before: once, when it is first met."""
         self.events("new_field", pipeline=self.pipeline, field=name, answers=answers)
-        structlog.get_logger().warning(
-            "new_field", pipeline=self.pipeline, field=name, answers=answers
-        )
+        self.log.warning("new_field", pipeline=self.pipeline, field=name, answers=answers)
 
     def looked(self, look: Ended) -> None:
         """Note a test whose look has ended and landed."""
@@ -69,7 +69,7 @@ class Progress:
             self.events("waiting", **fields)
         if not self.is_shown and now - self.logged_at >= LOG_EVERY_SECONDS:
             self.logged_at = now
-            structlog.get_logger().info("progress", **fields)
+            self.log.info("progress", **fields)
 
     def seconds_left(self) -> float | None:
         """Return how long the rest takes at the paced rate, as far as can be told."""

@@ -82,6 +82,11 @@ class RunReport(msgspec.Struct, frozen=True):
     schema_version: int = 1
     stopped_because: str | msgspec.UnsetType | None = msgspec.UNSET
 
+    @property
+    def exit_code(self) -> int:
+        """What `etl run` exits with after such a run."""
+        return exit_code_of([pipeline.exit_code for pipeline in self.pipelines])
+
 
 def to_json(report: RunReport) -> bytes:
     """Return the report as one JSON object."""

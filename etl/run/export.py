@@ -56,15 +56,25 @@ class Export:
     """A run over several pipelines, in the file's order, each to its end."""
 
     def __init__(
-        self, orders: Sequence[Order], limits: Limits, world: World, progress: Progress
+        self,
+        orders: Sequence[Order],
+        limits: Limits,
+        world: World,
+        progress: Progress,
+        *,
+        heeds_signals: bool = True,
     ) -> None:
-        """Make a run; nothing is opened yet."""
+        """Make a run; nothing is opened yet.
+
+        Signals belong to the program: a run that was called by another one leaves them alone.
+        """
         self.signalled: int | None = None
         self.not_kept: StateError | None = None
         self._orders = orders
         self._limits = limits
         self._world = world
         self._progress = progress
+        self._heeds_signals = heeds_signals
         self._current: PipelineRun | None = None
         self._stop_because: str | None = None
         self._clients: dict[str, Client] = {}
@@ -101,7 +111,8 @@ class Export:
         """Listen to signals and the clock for as long as the block runs."""
         async with create_task_group() as watchers:
             with CancelScope() as running:
-                watchers.start_soon(self._listen, running)
+                if self._heeds_signals:
+                    watchers.start_soon(self._listen, running)
                 watchers.start_soon(self._say_progress)
                 if self._limits.max_runtime_seconds is not None:
                     watchers.start_soon(self._end_in, self._limits.max_runtime_seconds)

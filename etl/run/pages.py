@@ -103,6 +103,26 @@ class Pages:
             await self._queue.put(Looked(test_id, listing, None, now_us, failed=why))
 
 
+def page_request(job: Job) -> Request[SessionsPage]:
+    """Return the request for a page."""
+    return Request(
+        SESSION_RESULTS,
+        test_id=job.test_id,
+        object_id=job.ask.spelled(),
+        query=(("testId", job.test_id), *job.ask.query()),
+        attempt=job.attempt,
+    )
+
+
+def check_page(job: Job, looks: Looks, page: SessionsPage, view: PageView) -> None:
+    """Raise TryLater if a page is not the one that was asked."""
+    if page.test_id is not None and page.test_id.lower() != job.test_id:
+        raise TryLater("the answer is about another test", kind=TryKind.NOT_ASKED)
+    wrong = wrong_echo(looks.dialect, job.ask, view)
+    if wrong is not None:
+        raise TryLater(wrong, kind=TryKind.NOT_ASKED)
+
+
 @dataclass(frozen=True, slots=True)
 class PageErrand:
     """One page to ask."""
@@ -113,13 +133,7 @@ class PageErrand:
     @property
     def request(self) -> Request[SessionsPage]:
         """The request for the page."""
-        return Request(
-            SESSION_RESULTS,
-            test_id=self.job.test_id,
-            object_id=self.job.ask.spelled(),
-            query=(("testId", self.job.test_id), *self.job.ask.query()),
-            attempt=self.job.attempt,
-        )
+        return page_request(self.job)
 
     async def answered(self, fetched: Fetched[SessionsPage]) -> None:
         """Pass the page to the inbox first, then let paging read it."""
@@ -131,13 +145,8 @@ class PageErrand:
 
     def _believed(self, fetched: Fetched[SessionsPage]) -> PageView:
         """Return the page as paging sees it; raises TryLater if it is not the one asked."""
-        page = fetched.content
-        if page.test_id is not None and page.test_id.lower() != self.job.test_id:
-            raise TryLater("the answer is about another test", kind=TryKind.NOT_ASKED)
-        view = self.pages.stores.personal.view(fetched.answer, page)
-        wrong = wrong_echo(self.pages.looks.dialect, self.job.ask, view)
-        if wrong is not None:
-            raise TryLater(wrong, kind=TryKind.NOT_ASKED)
+        view = self.pages.stores.personal.view(fetched.answer, fetched.content)
+        check_page(self.job, self.pages.looks, fetched.content, view)
         return view
 
     async def failed(self, error: TestFailed) -> None:

@@ -4,8 +4,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from random import Random
+from datetime import UTC, datetime
+from random import Random, SystemRandom
 from typing import Final
+from uuid import uuid4
 
 import msgspec
 from anyio import (
@@ -27,7 +29,7 @@ from etl.ledger.due import CLASSIC, Feeds
 from etl.ledger.store import Ledger, open_ledger
 from etl.ledger.threaded import LedgerThread
 from etl.ledger.values import Due, Looked, Work, ended
-from etl.pacing.clock import Clock
+from etl.pacing.clock import Clock, SystemClock
 from etl.paging.dialect import Dialect, first_dialect, remembered
 from etl.plan.catalogue import Catalogued, catalogue_need, recalled, selected
 from etl.plan.kinds import hint, listing_of, misplaced, product_of
@@ -76,6 +78,12 @@ class World:
     def now_us(self) -> int:
         """Return the wall clock's time in microseconds since 1970."""
         return int(self.clock.time() * 1_000_000)
+
+
+def this_world(patience: Patience | None = None) -> World:
+    """Return the machine's own time and chance, under an id that sorts by time."""
+    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid4().hex[:8]}"
+    return World(run_id, SystemClock(), SystemRandom(), patience or Patience())
 
 
 @dataclass(slots=True)
