@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from etl.client.values import Answer, Fetched, Request, TryLater
@@ -50,8 +50,8 @@ class _Look:
 class Told:
     """What the pipeline is told, and tells, of tests: which are classic, and what may be wrong."""
 
-    found: Callable[[str], None] = field(default=lambda _: None)
-    hint: Callable[[str], str] = field(default=lambda _: "")
+    found: Callable[[str], None]
+    hint: Callable[[str], str]
 
 
 class ClassicPages:
