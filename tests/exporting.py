@@ -30,7 +30,7 @@ from etl.sandbox.server import Sandbox, SandboxOptions, open_sandbox
 from etl.tables.registry import tables
 from tests.faults import Ended
 
-IMPATIENT = Patience(attempts=4, outage_seconds=3.0, grace_seconds=1.0)
+IMPATIENT = Patience(attempts=4, outage_seconds=3.0, grace_seconds=1.0, polls=(0.02, 0.02))
 
 TESTS = tuple(f"{number:08x}-0000-4000-8000-00000000000{number}" for number in range(1, 7))
 

@@ -792,6 +792,8 @@ class Known:
     key: tuple[str, ...] = ("session_id",)
     dates: None = None
     by_session: bool = False
+    lists_files: bool = False
+    files: None = None
 
 
 @pytest.mark.parametrize(

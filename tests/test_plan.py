@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from anyio import to_thread
@@ -16,6 +17,7 @@ from etl.plan.orders import Asked, orders
 from etl.run.export import Limits
 from etl.sandbox.server import SandboxOptions, open_sandbox
 from tests.exporting import Project
+from tests.filing import expected, filing
 from tests.test_sessions import DETAILS, ClockAhead, discovering
 
 PAGES = ("first pages", "deeper pages", "proofs")
@@ -24,7 +26,11 @@ SERVED_AS = {
     "pages of tests": "tests",
     "session_details": "details",
     "transcript": "transcript",
+    "video": "video",
     "clips": "clips",
+    "clip": "clip",
+    "highlight_reels": "reels",
+    "reel": "reel",
     "qx_scores": "qx",
 }
 
@@ -43,7 +49,9 @@ async def opened(folder: Path, *sizes: int, tables: str) -> AsyncIterator[Projec
 
 
 def write(project: Project, tables: str) -> None:
-    project.write(f"    tables: [{tables}]\n    pagination: {{rows_per_page: 30}}\n")
+    """Write a pipelines file; clips are listed alone, since nobody foresees how many there are."""
+    files = "    clips: {download: false}\n    media: {keep_free_bytes: 0}\n"
+    project.write(f"    tables: [{tables}]\n    pagination: {{rows_per_page: 30}}\n{files}")
 
 
 async def foreseen(project: Project) -> Forecast:
@@ -150,6 +158,24 @@ async def test_a_filter_is_foreseen_by_the_tests_that_it_found_last(tmp_path: Pa
         assert plan.requests["pages of tests"] == 0 and plan.requests["transcript"] > 0
         assert any("those of last time" in note for note in plan.notes)
         assert (await comes_true(project)).requests["pages of tests"] > 0
+
+
+async def test_files_are_foreseen_as_far_as_their_objects_are_known(tmp_path: Path):
+    never = SandboxOptions(video_bytes=1_000, generating=1_000)
+    async with filing(tmp_path, 9, 4, tables="sessions, videos, clips", options=never) as project:
+        plan = await foreseen(project)
+        assert (plan.requests["video"], plan.requests["clip"]) == (0, 0)
+        assert any("How many clips are new" in note for note in plan.notes)
+        await project.export(limits=Limits(max_requests=8))
+        plan = await foreseen(project)
+        assert plan.requests["video"] > 0 and plan.requests["clips"] > 0
+        project.clock = clock = ClockAhead()
+        await project.export()
+        assert (await comes_true(project)).requests["clip"] == 0, "they are looked at after 6 h"
+        clock.hours = 7
+        project.patience = replace(project.patience, polls=())
+        plan = await comes_true(project)
+        assert plan.requests["clip"] == len(expected(project, "clips"))
 
 
 async def test_what_was_paid_and_has_not_landed_is_not_foreseen_again(tmp_path: Path):

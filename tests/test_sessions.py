@@ -314,7 +314,8 @@ async def discovering(
             project.file.write_text,
             "version: 1\nconnections: {default: {rate_limit: {requests: 100000, seconds: 1}}}\n"
             f"pipelines:\n  nightly:\n    tests: {tests}\n    tables: [{tables}]\n"
-            "    lake: {url: ./lake}\n",
+            "    lake: {url: ./lake}\n    clips: {download: false}\n"
+            "    highlight_reels: {download: false}\n",
         )
         yield project
 

@@ -24,6 +24,7 @@ from etl.plan.orders import Asked, Order, exportable, lists, lists_classic, orde
 from etl.run.errors import single_error
 from etl.tables.completed_sessions import COMPLETED_SESSIONS, page_view
 from etl.tables.personal import PersonalData, personal_data
+from etl.tables.receipts import LISTED
 from etl.tables.registry import tables
 from etl.tables.sessions import SESSION_RESULTS, SessionsPage
 from etl.tables.values import AnyTable, rows_as_dicts
@@ -168,6 +169,10 @@ async def _peek(connection: Connection, state_dir: Path, test_id: str, table: An
         newest = next((session_id for session_id, *_ in listing.content.sessions()), None)
         if newest is None:
             return _Peeked(None)
+        if table.files is not None and not table.lists_files:
+            request = Request(table.files.address, test_id=test_id, session_id=newest)
+            answer = (await _ask(client, connection, request)).answer
+            return _Peeked(Fetched(answer, LISTED))  # where it can be had is a secret
         request = Request(table.endpoint, test_id=test_id, session_id=newest)
         return _Peeked(await _ask(client, connection, request))
 

@@ -61,12 +61,14 @@ def _status_json(name: str, status: LedgerStatus) -> dict[str, object]:
             }
             for seen in status.unknown_fields
         ],
+        "files_due": sum(test.files_due for test in status.tests),
         "tests": [
             {
                 "test_id": test.test_id,
                 "rows": test.rows,
                 "rows_by_table": test.rows_by_table,
                 "sessions_due": test.sessions_due,
+                "files_due": test.files_due,
                 "total": test.total,
                 "outcome": test.outcome,
                 "looked_at": _iso(test.looked_at_us),
@@ -116,6 +118,7 @@ def _print_status(name: str, status: LedgerStatus) -> None:
             "rows",
             "total",
             "sessions due",
+            "files due",
             "outcome",
             "looked at",
             "proved whole at",
@@ -127,6 +130,7 @@ def _print_status(name: str, status: LedgerStatus) -> None:
                 test.rows,
                 test.total,
                 test.sessions_due,
+                test.files_due,
                 test.outcome,
                 _iso(test.looked_at_us),
                 _iso(test.verified_at_us),

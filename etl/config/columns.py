@@ -14,6 +14,8 @@ ASKED = "test_id"
 """Names what is asked, in the file itself and in the lake's paths."""
 
 _SESSION = "session_id"
+_ASKED_FOR = "the lake's record names the {} that are still to be asked for"
+_OF_FILES = ("path", "sha256")
 
 
 class KnownColumn(Protocol):
@@ -44,6 +46,14 @@ class KnownTable(Protocol):
         """Whether it is asked for session by session."""
 
     @property
+    def lists_files(self) -> bool:
+        """Whether it lists objects, each of which has a file."""
+
+    @property
+    def files(self) -> object | None:
+        """How the files that its rows name are had, None where they name none."""
+
+    @property
     def dates(self) -> tuple[str | None, str] | None:
         """The columns that `start_…` and `finish_…` partitions read."""
 
@@ -66,7 +76,12 @@ def column_mistakes(
         elif name in tables:
             others = (tables[other] for other in pipeline.tables if other in tables)
             asks_sessions = any(table.by_session for table in others)
-            rules = _Rules(tables[name], pipeline.lake.partition_by, asks_sessions=asks_sessions)
+            told = {_SESSION: _ASKED_FOR.format("sessions")} if asks_sessions else {}
+            if tables[name].lists_files and pipeline.files(name).download:
+                told |= dict.fromkeys(tables[name].key, _ASKED_FOR.format("files"))
+            if tables[name].files is not None:
+                told |= dict.fromkeys(_OF_FILES, "a row says by it which file is its own")
+            rules = _Rules(tables[name], pipeline.lake.partition_by, told)
             yield from _wrong(rules, (*path, "exclude"), chosen.exclude, rules.excludable())
             yield from _wrong(rules, (*path, "hash"), chosen.hash, rules.hashable())
             for place, column in enumerate(chosen.hash):
@@ -76,12 +91,15 @@ def column_mistakes(
 
 
 class _Rules:
-    """What may be done to the columns of one table, under one layout."""
+    """What may be done to the columns of one table, under one layout.
+
+    `told` says of some columns why they must be told as they are.
+    """
 
     def __init__(
-        self, table: KnownTable, partition_by: Iterable[str], *, asks_sessions: bool
+        self, table: KnownTable, partition_by: Iterable[str], told: Mapping[str, str]
     ) -> None:
-        self.asks_sessions = asks_sessions
+        self.told = told
         self.types = {column.name: str(column.type) for column in table.columns}
         self.key = table.key
         start, finish = table.dates or ("", "")
@@ -101,8 +119,8 @@ class _Rules:
         """Return why nothing can be done to a column, or None."""
         if column == ASKED:
             return "it names what is asked, and the folders of the lake"
-        if column == _SESSION and self.asks_sessions:
-            return "the lake's record names the sessions that are still to be asked for"
+        if column in self.told:
+            return self.told[column]
         if column.startswith("_"):
             return "it is of the run, and null where it might hold more"
         if column in self.in_path:

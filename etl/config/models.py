@@ -174,6 +174,29 @@ class Columns(Model):
     )
 
 
+class Files(Model):
+    """What becomes of the files of a table: videos, clips or highlight reels."""
+
+    download: bool = Field(
+        default=True, description="Fetch them; without, the rows land with a null path."
+    )
+
+
+class Media(Model):
+    """How files are fetched: their hosts are not the API, and have no rate limit."""
+
+    concurrency: Whole = Field(default=4, ge=1, le=64, description="Files under way at once.")
+    bytes_per_second: Number | None = Field(
+        default=None, ge=1024, description="The bandwidth that all of them share; null for all."
+    )
+    max_bytes: Whole | None = Field(
+        default=None, ge=1, description="The largest file to fetch: a larger one's path is null."
+    )
+    keep_free_bytes: Whole = Field(
+        default=1_000_000_000, ge=0, description="Room that is left on the lake's disk."
+    )
+
+
 class Pipeline(Model):
     """What is exported, and where to."""
 
@@ -207,6 +230,12 @@ class Pipeline(Model):
     keep_bodies: Literal["auto"] | bool = Field(
         default="auto", description="Keep session and test answers in the lake."
     )
+    videos: Files = Field(default=Files(), description="The files of the table videos.")
+    clips: Files = Field(default=Files(), description="The files of the table clips.")
+    highlight_reels: Files = Field(
+        default=Files(), description="The files of the table highlight_reels."
+    )
+    media: Media = Field(default=Media(), description="How files are fetched.")
     pagination: Pagination = Field(default=Pagination(), description="How pages are asked.")
     lake: Lake = Field(description="Where the rows land.")
 
@@ -224,6 +253,15 @@ class Pipeline(Model):
         """Return the columns of a table that are excluded or hashed."""
         chosen = self.columns.get(table, Columns())
         return frozenset((*chosen.exclude, *chosen.hash))
+
+    def files(self, table: str) -> Files:
+        """Return what becomes of a table's files; of none where it has none."""
+        chosen = {
+            "videos": self.videos,
+            "clips": self.clips,
+            "highlight_reels": self.highlight_reels,
+        }
+        return chosen.get(table, Files(download=False))
 
     @property
     def hashes(self) -> bool:

@@ -8,7 +8,16 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from etl.config.mistakes import did_you_mean, shown
-from etl.config.models import Columns, Discovery, Lake, Model, Pagination, RateLimit
+from etl.config.models import (
+    Columns,
+    Discovery,
+    Files,
+    Lake,
+    Media,
+    Model,
+    Pagination,
+    RateLimit,
+)
 from etl.config.yaml_source import KeyPath, Plain
 
 _Model = TypeVar("_Model", bound=Model)
@@ -19,6 +28,10 @@ _PARTS: Final[Mapping[str, type[Model]]] = {
     "lake": Lake,
     "tests": Discovery,
     "columns": Columns,
+    "videos": Files,
+    "clips": Files,
+    "highlight_reels": Files,
+    "media": Media,
 }
 _ACCEPTED: Final = {  # by the beginning of pydantic's name for the problem
     "bool": "true or false",

@@ -18,6 +18,7 @@ from etl.lake import commits
 from etl.lake.batch import Batch
 from etl.lake.commits import AnswerRow, Commit, answer_row
 from etl.lake.local import LocalLake
+from etl.lake.media_parts import MediaParts
 from etl.lake.records import Records
 from etl.lake.rendering import LandingPlan, Rendered, Renderer, Tally
 from etl.lake.replacing import Replaced, replace_rows
@@ -80,6 +81,7 @@ class Landing:
         self._records = records
         self._notes = notes
         self._renderer = Renderer(plan, self.tally)
+        self._parts = MediaParts(lake, plan.pipeline)
         self._begin(first_batch)
 
     def _begin(self, number: int) -> None:
@@ -97,6 +99,7 @@ class Landing:
         self._body_bytes = 0
         self._newly_gone: dict[str, frozenset[int]] = {}
         self._order: dict[str, int] = {}
+        self._files: list[tuple[str, str, str | None]] = []  # table, name and place of each
 
     @property
     def is_due(self) -> bool:
@@ -137,6 +140,9 @@ class Landing:
             note_field(self._fields, name, answer.fetched_at_us, self.tally.unknown_fields)
         if rendered.page is not None:
             self._hold(answer, rendered.page, record)
+        if rendered.receipt is not None:
+            name = answer.object_id or answer.session_id or ""
+            self._files.append((rendered.rows[0].table, name, rendered.receipt.path))
         for made in rendered.rows:
             place = (self._order.setdefault(test_id, len(self._order)), made.order)
             self._batch.add(made.shape, made.rows, place, made.session, made.layer)
@@ -172,6 +178,7 @@ class Landing:
             known = await self._ledger.call(self._ledger.ledger.files) if self._superseded else {}
             landed = await to_thread.run_sync(self._land, self._records.packed, known)
             new = await self._ledger.call(self._ledger.ledger.land, landed)
+            await to_thread.run_sync(self._discard_parts)
         self._records.landed()
         self.tally.looks |= self._ended
         self.tally.rows += self._rows
@@ -236,6 +243,9 @@ class Landing:
         """
         batch, pipeline = self._batch, self._plan.pipeline
         try:
+            for table, name, path in self._files:
+                if path is not None:
+                    self._parts.part(table, name).publish(path)
             batch.finish()
             replaced = replace_rows(self._lake, batch, known, self._superseded)
             files = batch.finish()
@@ -292,6 +302,11 @@ class Landing:
         if paths:
             pipeline = self._plan.pipeline
             self._lake.doubt(pipeline, self._lake.doubted(pipeline).union(paths))
+
+    def _discard_parts(self) -> None:
+        """Forget the files on their way whose rows have landed; blocks."""
+        for table, name, _ in self._files:
+            self._parts.part(table, name).discard()
 
     def _removed_sessions(self) -> list[tuple[str, str]]:
         """Look up the ids of sessions that are listed no more: rare, so read from the files."""

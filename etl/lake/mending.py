@@ -159,6 +159,8 @@ def _forget_rows(record: Record, present: Mapping[str, Collection[int]]) -> int:
         missing = rows.keys() - present.get(table, ()) if is_known(table) else ()
         for key in missing:
             del rows[key]
+        if missing:
+            record.answered.pop(table, None)  # nobody knows whose they were: all lists are asked
         lost += len(missing)
     for table, sessions in record.answered.items():
         here = present.get(table, ()) if is_known(table) else sessions

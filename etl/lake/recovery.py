@@ -19,7 +19,8 @@ from etl.lake.names import DataName, finished_name, read_data_name
 from etl.lake.rendering import LandingPlan
 from etl.lake.strays import Stray, judge
 from etl.ledger import afresh, due
-from etl.ledger.due import Fed, Feeds
+from etl.ledger.due import Feeds
+from etl.ledger.held import list_answered
 from etl.ledger.records import Record, pack
 from etl.ledger.store import Ledger
 from etl.ledger.values import Ended, Landed
@@ -182,7 +183,7 @@ def _adopt_one(ledger: Ledger, commit: CommitRead, feeds: Feeds) -> None:
     for answer in commit.answers:
         if answer.test_id not in records:
             records[answer.test_id] = ledger.record(answer.test_id)
-        _adopt_answer(records[answer.test_id], answer, feeds.of(answer.test_id))
+        _adopt_answer(records[answer.test_id], answer, feeds)
     looks = [
         Ended(
             test_id,
@@ -208,11 +209,14 @@ def _adopt_one(ledger: Ledger, commit: CommitRead, feeds: Feeds) -> None:
         ledger.keep_note(name, value)
 
 
-def _adopt_answer(record: Record, answer: AnswerRead, fed: Fed) -> None:
-    endpoint, session_id = answer.endpoint, answer.session_id
+def _adopt_answer(record: Record, answer: AnswerRead, feeds: Feeds) -> None:
+    endpoint, session_id, fed = answer.endpoint, answer.session_id, feeds.of(answer.test_id)
     if session_id is None:
         asked_at_us = max(answer.fetched_at_us, record.asked_at_us.get(endpoint, 0))
         record.asked_at_us[endpoint] = asked_at_us
+    elif answer.rows and endpoint in feeds.growing:
+        at_us = answer.fetched_at_us
+        list_answered(record, fed, endpoint, session_id, answer.rows, at_us)
     elif answer.rows:
         due.answered(record, fed, endpoint, session_id, answer.rows)
     else:

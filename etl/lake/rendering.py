@@ -13,11 +13,13 @@ import pyarrow as pa
 from etl.client.values import Answer, Fetched, Scope, UnreadableBodyError
 from etl.lake.batch import Shape, shape_of
 from etl.lake.choosing import Chooser, Superseded
+from etl.lake.holding import Again, hold, settle
 from etl.lake.loose import LooseRows
 from etl.lake.partitions import Layout
 from etl.ledger import afresh, due
 from etl.ledger.afresh import Backfill
 from etl.ledger.due import Feeds
+from etl.ledger.held import list_answered
 from etl.ledger.records import Record, Session
 from etl.ledger.values import Ended
 from etl.plan.orders import Order, feeds_of
@@ -25,6 +27,7 @@ from etl.tables import rejects
 from etl.tables.completed_sessions import COMPLETED_SESSIONS
 from etl.tables.cursor_pages import CursorPage
 from etl.tables.personal import PersonalData, personal_data
+from etl.tables.receipts import Became, Receipt
 from etl.tables.registry import endpoints, tables
 from etl.tables.sessions import SESSION_RESULTS, SessionsPage
 from etl.tables.values import (
@@ -43,6 +46,24 @@ from etl.tables.values import (
 
 
 @dataclass(slots=True)
+class MediaTally:
+    """What became of files; `given_up` counts those of each test by the reason."""
+
+    files: int = 0
+    bytes: int = 0
+    pending: int = 0
+    given_up: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def note(self, test_id: str, table: str, receipt: Receipt) -> None:
+        """Count what became of a file."""
+        if receipt.became is Became.FETCHED:
+            self.files += 1
+            self.bytes += receipt.bytes or 0
+        elif receipt.became is Became.GIVEN_UP:
+            self.given_up.setdefault(test_id, Counter())[f"{table}: {receipt.reason}"] += 1
+
+
+@dataclass(slots=True)
 class Tally:
     """What this run has landed so far."""
 
@@ -55,6 +76,7 @@ class Tally:
     unknown_fields: Counter[str] = field(default_factory=Counter)
     absent: Counter[str] = field(default_factory=Counter)
     looks: dict[str, Ended] = field(default_factory=dict)
+    media: MediaTally = field(default_factory=MediaTally)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +96,8 @@ class LandingPlan:
     keeps_bodies: bool = True
     replaces: bool = False
     backfill: Backfill | None = None
+    downloads: frozenset[str] = frozenset()
+    """The tables whose rows wait for their files."""
 
 
 def landing_plan(order: Order, run_id: str) -> LandingPlan:
@@ -88,6 +112,7 @@ def landing_plan(order: Order, run_id: str) -> LandingPlan:
         personal=personal_data(pipeline, order.hash_key),
         keeps_bodies=pipeline.keeps_bodies,
         replaces=pipeline.edited == "replace",
+        downloads=frozenset(name for name in pipeline.tables if pipeline.files(name).download),
     )
 
 
@@ -112,7 +137,7 @@ class Rendered:
 
     `replaced` counts the rows that give way to these, by table. `changes_record` says that the
     record now holds what no answer's row could tell; `page` is what was read, where it is a page
-    of the listing.
+    of the listing, `receipt` what became of a file that one of the rows names.
     """
 
     made: dict[str, int] = field(default_factory=dict)
@@ -122,6 +147,7 @@ class Rendered:
     changes_record: bool = False
     page: SessionsPage | CursorPage | None = None
     unknown_fields: set[str] = field(default_factory=set)
+    receipt: Receipt | None = None
 
 
 class Renderer:
@@ -134,11 +160,14 @@ class Renderer:
         self._tally = tally
         self._feeds = plan.feeds
         self._fed_by: dict[str, list[AnyTable]] = {}
+        self._listed_by: dict[str, AnyTable] = {}
         self._shapes: dict[str, Shape] = {}
         for table in plan.tables:
             self._fed_by.setdefault(table.endpoint.name, []).append(table)
+            if table.lists_files and table.files is not None:
+                self._listed_by[table.files.receipt.name] = table
             self._shapes[table.name] = shape_of(
-                _layout(table, plan.partition_by), (*table.columns, *RUN_COLUMNS), table.version
+                layout_of(table, plan.partition_by), (*table.columns, *RUN_COLUMNS), table.version
             )
         layout = Layout(rejects.NAME, plan.partition_by, None)
         self._shapes[rejects.NAME] = shape_of(
@@ -167,6 +196,9 @@ class Renderer:
             rendered.made = dict.fromkeys(self._session_tables(answer), 0)
             self._take_rejects(answer, [reject], record, rendered)
         else:
+            if answer.endpoint in self._listed_by:
+                self._take_receipt(answer, content, record, rendered)
+                return rendered
             if answer.endpoint in _LISTINGS:
                 rendered.page = content
                 self._begin_afresh(answer, record, rendered)
@@ -221,7 +253,11 @@ class Renderer:
         if answer.session_id is not None:
             made = {name: rendered.made[name] for name in self._session_tables(answer)}
             fed = self._feeds.of(answer.test_id or "")
-            due.answered(record, fed, answer.endpoint, answer.session_id, made)
+            endpoint, at_us = answer.endpoint, answer.fetched_at_us
+            if endpoint in self._feeds.growing:
+                list_answered(record, fed, endpoint, answer.session_id, made, at_us)
+            else:
+                due.answered(record, fed, endpoint, answer.session_id, made)
         elif answer.object_id is None:
             record.asked_at_us[answer.endpoint] = answer.fetched_at_us
 
@@ -246,10 +282,58 @@ class Renderer:
         replacing = self._replacing(answer, content, record)
         for table in self._fed_by.get(answer.endpoint, ()):
             rows = self._plan.personal.rows(table, answer, table.rows_of(answer, content))
-            self._take_rows(table, answer, rows, replacing, record, rendered)
+            if table.lists_files and table.name in self._plan.downloads:
+                self._hold_rows(table, answer, rows, replacing, record, rendered)
+            else:
+                self._take_rows(table, answer, rows, replacing, record, rendered)
             rendered.keeps_body = rendered.keeps_body or rows.keeps_body
             rendered.unknown_fields.update(map(field_name, rows.unknown_fields))
             self._take_rejects(answer, rows.rejects, record, rendered)
+        if isinstance(content, Receipt):
+            self._note_file(answer, content, rendered)
+
+    def _hold_rows(
+        self,
+        table: AnyTable,
+        answer: Answer,
+        rows: Rows,
+        replacing: Container[int],
+        record: Record,
+        rendered: Rendered,
+    ) -> None:
+        """Have the rows of a list wait for their files; those that landed otherwise are counted."""
+        hold_again = Again(replacing, _is_afresh(answer, record))
+        edited = hold(record, table, answer, rows, hold_again, _session_of(answer, record))
+        self._tally.edited += Counter({table.name: edited})
+        rendered.made[table.name] = 0
+        rendered.changes_record |= bool(rows.keys)
+
+    def _take_receipt(
+        self, answer: Answer, receipt: Receipt, record: Record, rendered: Rendered
+    ) -> None:
+        """Take the row that has waited for a file."""
+        table = self._listed_by[answer.endpoint]
+        settled = settle(record, table, answer, receipt, self._plan.personal)
+        rendered.changes_record = True
+        rendered.made[table.name] = 0 if settled is None else 1
+        if settled is None:
+            self._tally.media.pending += receipt.became is Became.PENDING
+            return
+        layer = 0
+        if settled.replaces is not None:
+            key, test_id = settled.replaces, answer.test_id or ""
+            layer = self._chooser.superseded.add(table.name, test_id, key)
+            rendered.replaced[table.name] = 1
+        rendered.keeps_body = self._plan.keeps_bodies
+        rows, session = settled.rows, settled.session
+        rendered.rows.append(self._gathered(table, answer, rows, [0], layer, session))
+        self._note_file(answer, settled.receipt, rendered)
+
+    def _note_file(self, answer: Answer, receipt: Receipt, rendered: Rendered) -> None:
+        """Note what became of a file: also where its row stands already, since it may be lost."""
+        rendered.receipt = receipt
+        for made in rendered.rows:
+            self._tally.media.note(answer.test_id or "", made.table, receipt)
 
     def _take_rows(
         self,
@@ -261,13 +345,13 @@ class Renderer:
         rendered: Rendered,
     ) -> None:
         """Take those of an answer's rows that are to land."""
-        of_test = answer.session_id is None
-        choose = self._chooser.of_test if of_test else self._chooser.of_session
+        by_row, session = table.row_by_row, _session_of(answer, record)
+        choose = self._chooser.of_test if by_row else self._chooser.of_session
         chosen = choose(table, answer, rows, record, replacing)
         for layer, places in chosen.layers.items():
-            rendered.rows.append(self._gathered(table, answer, rows, places, layer, record))
+            rendered.rows.append(self._gathered(table, answer, rows, places, layer, session))
         rendered.made[table.name] = chosen.count
-        rendered.changes_record |= bool((of_test and chosen.count) or chosen.replaced)
+        rendered.changes_record |= bool((by_row and chosen.count) or chosen.replaced)
         if chosen.replaced:
             rendered.replaced[table.name] += chosen.replaced
         if chosen.edited:
@@ -280,7 +364,7 @@ class Renderer:
         rows: Rows,
         places: Sequence[int],
         layer: int,
-        record: Record,
+        session: Session | None,
     ) -> Gathered:
         """Return some of an answer's rows as they go into a batch."""
         cells, extra = rows.cells, rows.extra
@@ -288,7 +372,6 @@ class Renderer:
             cells = {name: _chosen(column, places) for name, column in cells.items()}
             extra = None if extra is None else [extra[place] for place in places]
         columns = [cells.get(column.name) for column in table.columns]
-        session = _session_of(answer, record)
         made = self._whole_rows(table.name, answer, columns, extra, len(places))
         shape = self._shapes[table.name]
         return Gathered(table.name, shape, made, rows.order, session, layer)
@@ -354,6 +437,15 @@ def _sessions_of(answer: Answer, page: SessionsPage) -> Iterator[tuple[str, Sess
         yield session_id, Session(started_at_us, finished_at_us, answer.fetched_at_us)
 
 
+def _is_afresh(answer: Answer, record: Record) -> bool:
+    """Say whether a backfill has asked for an answer once more."""
+    endpoint, came_at_us = answer.endpoint, answer.fetched_at_us
+    if answer.session_id is not None:
+        return afresh.asked_for(record, endpoint, answer.session_id, came_at_us) is not None
+    began_at_us = came_at_us if record.afresh is None else record.afresh.began_at_us
+    return came_at_us > began_at_us and afresh.is_test_left(record, endpoint, began_at_us)
+
+
 def _session_of(answer: Answer, record: Record) -> Session | None:
     """Return the session that an answer is about, where it was asked session by session."""
     session_id, endpoint = answer.session_id, answer.endpoint
@@ -363,7 +455,7 @@ def _session_of(answer: Answer, record: Record) -> Session | None:
     return due_session or afresh.asked_for(record, endpoint, session_id, answer.fetched_at_us)
 
 
-def _layout(table: AnyTable, partition_by: tuple[str, ...]) -> Layout:
+def layout_of(table: AnyTable, partition_by: tuple[str, ...]) -> Layout:
     """Return how a table is partitioned; what is no test's is not."""
     if table.endpoint.is_of_account:
         return Layout(table.name, (), None)

@@ -57,11 +57,11 @@ def rows_in(
 def keys_in(lake: LocalLake, path: str) -> Iterator[tuple[str, int]]:
     """Yield the test and the hash by which its record knows each row of a known table's file.
 
-    Rows that are asked session by session are known by their session; those of the account
-    belong to no test (""). Raises ValueError if the file cannot be read.
+    Rows that are asked session by session are known by their session, unless each has a file;
+    those of the account belong to no test (""). Raises ValueError if the file cannot be read.
     """
     table = tables().get(table_of(path))
-    if table is not None and table.by_session:
+    if table is not None and not table.row_by_row:
         for test_id, (session_id,) in rows_in(lake, path, ["session_id"]):
             yield test_id, session_key(str(session_id))
     elif table is not None:

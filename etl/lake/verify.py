@@ -6,6 +6,7 @@ Memory does not grow with the lake: keys are compared in a temporary database on
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -22,6 +23,7 @@ from etl.lake.names import read_data_name
 from etl.lake.recovery import RUN_ID
 from etl.lake.scan import is_known, row_keys_in, rows_elsewhere, table_of
 from etl.lake.strays import Stray, judge
+from etl.lake.verify_media import wrong_media
 from etl.ledger.values import File
 from etl.tables.registry import tables
 
@@ -123,6 +125,8 @@ def verify(lake: LocalLake, pipeline: str, *, deep: bool) -> Verification:
     for path, file in committed.items():
         if path in record.files:
             _look_at(lake, file, files.get(path), verification)
+            if files.get(path) == file.bytes:
+                _look_at_media(lake, path, verification, deep=deep)
     _judge_strays(record, pipeline, files, verification, busy=busy)
     for path in lake.doubted(pipeline) & committed.keys() - verification.doubted:
         verification.doubt("altered", path, "An earlier verification found it altered.")
@@ -175,6 +179,13 @@ def _look_at(lake: LocalLake, file: File, size: int | None, verification: Verifi
         elif rows != file.rows:
             says = f"It has {rows} rows by its footer; {file.rows} were committed."
             verification.doubt("rows", file.path, says)
+
+
+def _look_at_media(lake: LocalLake, path: str, verification: Verification, *, deep: bool) -> None:
+    """Tell what is wrong with the files that rows name; they are left to whoever moved them."""
+    with suppress(ValueError):  # a data file that cannot be read is told elsewhere
+        for place, wrong in wrong_media(lake, path, deep=deep):
+            verification.found("media", place, wrong, MendedBy.YOU)
 
 
 def _rows_by_footer(lake: LocalLake, path: str) -> int | None:

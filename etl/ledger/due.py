@@ -26,13 +26,15 @@ class Feeds:
 
     `products` are the product types that have an endpoint, by its name, where not all do;
     `product_of` the product type of each test, as far as it is known, or CLASSIC, or STUDYV2
-    for one of any other; `classic` are the endpoints of classic tests, which have no others.
+    for one of any other; `classic` are the endpoints of classic tests, which have no others,
+    `growing` those that list what may still be added to.
     """
 
     fed: Fed
     products: Mapping[str, frozenset[str]]
     product_of: dict[str, str]
     classic: frozenset[str] = frozenset()
+    growing: frozenset[str] = frozenset()
 
     def has(self, test_id: str, endpoint: str) -> bool:
         """Say whether a test may have what an endpoint answers: it may, unless known not to."""

@@ -23,8 +23,9 @@ from etl.ledger.schema import VERSION
 class TestStatus:
     """What is known of a test: rows landed, its total, and when it was last proved.
 
-    `sessions_due` are those of its listing that something is still to be asked for;
-    `afresh` are the requests that the last backfill has yet to make, as far as it is listed.
+    `sessions_due` are those of its listing that something is still to be asked for,
+    `files_due` the clips and reels whose rows wait for their files; `afresh` are the requests
+    that the last backfill has yet to make, as far as it is listed.
     `oldest_proof_us` is when the row proved longest ago was proved.
     """
 
@@ -40,6 +41,7 @@ class TestStatus:
     verified_at_us: int | None
     oldest_proof_us: int | None
     afresh: int = 0
+    files_due: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +214,7 @@ def _test_status(
         outcome=outcome,
         looked_at_us=looked_at_us,
         verified_at_us=verified_at_us,
+        files_due=sum(map(len, record.held.values())),
         oldest_proof_us=min(listing.proved_at_us, default=verified_at_us),
         afresh=0 if backfill is None else requests_left(record, backfill),
     )

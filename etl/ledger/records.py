@@ -5,6 +5,7 @@ has lost its state knows from the lake all that the ledger knew.
 """
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -41,6 +42,26 @@ class Session:
         return self.finished_at_us or self.started_at_us or self.seen_at_us
 
 
+class Held(msgspec.Struct, frozen=True, array_like=True):
+    """A row that is known and lands when its file is there, or given up.
+
+    `session_id` and its times are those of its session, if it has one; `seen_at_us` is when
+    it was first listed, `hash` that of its values, `row` these as they are to land.
+    """
+
+    session_id: str | None
+    started_at_us: int | None
+    finished_at_us: int | None
+    seen_at_us: int
+    hash: int
+    row: bytes
+
+    @property
+    def session(self) -> Session:
+        """The session that it belongs to, as its folder in the lake tells it."""
+        return Session(self.started_at_us, self.finished_at_us, self.seen_at_us)
+
+
 @dataclass(slots=True)
 class Afresh:
     """What a backfill asks of a test once more.
@@ -75,7 +96,8 @@ class Record:
     listing had come to them: they have left the inbox, and need not be asked again where the
     look goes on. `said` holds, for each table that is asked session by session, the hash of the
     rows that a session's answer made; `stale` the keys of landed rows (of sessions there) that
-    the API has answered differently since, by table; `afresh` what a backfill has yet to ask.
+    the API has answered differently since, by table; `afresh` what a backfill has yet to ask,
+    `held` the rows, by table and object, that wait for their files.
     """
 
     listing: Listing = field(default_factory=Listing)
@@ -90,6 +112,7 @@ class Record:
     said: dict[str, dict[int, int]] = field(default_factory=dict)
     stale: dict[str, set[int]] = field(default_factory=dict)
     afresh: Afresh | None = None
+    held: dict[str, dict[str, Held]] = field(default_factory=dict)
 
     def relist(self, listing: Listing, *, ended: bool) -> None:
         """Take over what a look knows now; a page that the listing holds is in hand no more."""
@@ -112,8 +135,9 @@ class Record:
 
     def rows(self) -> dict[str, int]:
         """Return how many rows have landed, by table."""
-        rows = {table: len(landed) for table, landed in self.covered.items()}
-        return rows | {table: sum(made.values()) for table, made in self.answered.items()}
+        rows = Counter({table: len(landed) for table, landed in self.covered.items()})
+        rows.update({table: sum(made.values()) for table, made in self.answered.items()})
+        return dict(rows)
 
     def sessions_known(self) -> set[int]:
         """Return the keys of all sessions that are listed, or were before that was forgotten."""
@@ -127,7 +151,7 @@ class Record:
         """Forget what the API had nothing for, and when it is asked again: it is asked afresh."""
         for table, sessions in self.answered.items():
             self.answered[table] = {key: rows for key, rows in sessions.items() if rows}
-        self.not_before_us, self.asked_at_us = {}, {}
+        self.not_before_us, self.asked_at_us, self.held = {}, {}, {}
 
     def rows_of(self, table: str) -> dict[int, int]:
         """Return the landed rows of a table, to be read and added to."""
@@ -180,6 +204,7 @@ class _Packed(msgspec.Struct, array_like=True):
     stale: dict[str, bytes] = {}
     places: list[Place] = []
     afresh: _PackedAfresh | None = None
+    held: dict[str, dict[str, Held]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +247,7 @@ def pack(record: Record) -> PackedRecord:
             stale={table: _bytes(keys) for table, keys in record.stale.items() if keys},
             places=list(listing.places),
             afresh=None if record.afresh is None else _packed_afresh(record.afresh),
+            held=record.held,
         )
     )
     newest_us = max((session.ended_at_us for session in record.due.values()), default=None)
@@ -259,6 +285,7 @@ def unpack(packed: bytes) -> Record:
         said=_mappings(told.said),
         stale={table: set(_numbers(keys)) for table, keys in told.stale.items()},
         afresh=None if told.afresh is None else _unpacked_afresh(told.afresh),
+        held=told.held,
     )
 
 

@@ -11,6 +11,7 @@ from etl.client.values import Scope
 from etl.config.models import Connection
 from etl.ledger.due import goes_on, is_test_due, keys_due
 from etl.ledger.frames import Identity
+from etl.ledger.held import objects_due
 from etl.ledger.reading import LedgerState
 from etl.ledger.records import Record, session_key
 from etl.paging.dialect import remembered, rows_in_reach
@@ -27,6 +28,7 @@ from etl.plan.orders import (
     dialect_note,
     endpoints_asked,
     feeds_of,
+    files_asked,
     lists_classic,
     session_tables,
 )
@@ -136,9 +138,18 @@ class _Foresight:
     def kinds(self) -> list[str]:
         """Return the kinds of requests, in the order in which they are asked."""
         catalogue = (_WORKSPACES, _TESTS_PAGES) if self._need is not None else ()
-        endpoints = (endpoint.name for endpoint in endpoints_asked(self._order))
         classic = (COMPLETED_SESSIONS.name,) if lists_classic(self._order) else ()
-        return [*catalogue, FIRST, DEEPER, PROOFS, *classic, *endpoints]
+        kinds = [*catalogue, FIRST, DEEPER, PROOFS, *classic]
+        for endpoint in endpoints_asked(self._order):
+            kinds.append(endpoint.name)
+            kinds += (kind for listing, _, kind in self._listed_files() if listing == endpoint.name)
+        return kinds
+
+    def _listed_files(self) -> Iterator[tuple[str, str, str]]:
+        """Yield what lists files, the table of these, and the kind of request for one."""
+        for table in files_asked(self._order):
+            if table.files is not None and table.lists_files:
+                yield table.endpoint.name, table.name, table.files.receipt.name
 
     def catalogue_pages(self) -> dict[str, int]:
         """Return what the catalogue takes: as much as last time, less what has been paid."""
@@ -175,6 +186,9 @@ class _Foresight:
             else:
                 is_due = relisted or is_test_due(record, endpoint.name, self._now_us)
                 requests[endpoint.name] = int(is_due and not self._paid_for(test, endpoint.name))
+        for _, table, kind in self._listed_files():
+            objects = {name for name, _ in objects_due(record, table, kind, self._now_us)}
+            requests[kind] = len(objects - {found for _, found, _ in self._paid_for(test, kind)})
         return _Ahead(requests, listed_now and total is None)
 
     def _pages(self, test: str, record: Record, total: int | None) -> Counter[str]:
@@ -236,6 +250,11 @@ class _Foresight:
             yield (
                 f"The product of {len(self._need.enough)} tests is not known: they count as "
                 "having all that is asked."
+            )
+        if listing := [table.replace("_", " ") for _, table, _ in self._listed_files()]:
+            yield (
+                f"How many {' and '.join(listing)} are new is told by their lists: each costs a "
+                "request, and some more while its file is being made."
             )
         if unknown_tests:
             sessions = ", and what these take" if endpoints_asked(self._order) else ""

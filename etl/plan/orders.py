@@ -136,8 +136,10 @@ def feeds_of(pipeline: Pipeline) -> Feeds:
             fed.setdefault(endpoint.name, []).append(name)
         if endpoint.products is not None:
             products[endpoint.name] = endpoint.products
-    asked = [tables()[name].endpoint for name in pipeline.tables]
-    return Feeds(fed, products, {}, frozenset(one.name for one in asked if one.is_classic))
+    asked = [tables()[name] for name in pipeline.tables]
+    classic = (table.endpoint.name for table in asked if table.endpoint.is_classic)
+    growing = (table.endpoint.name for table in asked if table.by_session and table.lists_files)
+    return Feeds(fed, products, {}, frozenset(classic), frozenset(growing))
 
 
 def endpoints_asked(order: Order) -> list[Endpoint[Any]]:
@@ -145,6 +147,17 @@ def endpoints_asked(order: Order) -> list[Endpoint[Any]]:
     asked = dict.fromkeys(tables()[name].endpoint for name in order.tables)
     scopes = (Scope.TEST, Scope.SESSION)
     return [one for one in asked if one.scope in scopes and one not in _LISTINGS]
+
+
+def files_asked(order: Order) -> list[AnyTable]:
+    """Return the tables whose files are asked for, in the order of the pipeline's tables."""
+    asked = (tables()[name] for name in order.tables)
+    return [
+        table
+        for table in asked
+        if table.files is not None
+        if not table.lists_files or order.pipeline.files(table.name).download
+    ]
 
 
 def session_tables(pipeline: Pipeline) -> str:
@@ -179,10 +192,8 @@ def lists_classic(order: Order) -> bool:
 
 def exportable() -> dict[str, AnyTable]:
     """Return the tables that this version can fill, by name."""
-    return {name: table for name, table in tables().items() if name not in _NOT_YET}
+    return dict(tables())
 
-
-_NOT_YET: Final = frozenset({"videos"})
 
 _LISTINGS: Final = (SESSION_RESULTS, COMPLETED_SESSIONS)
 """What is asked page by page, until it is proved."""

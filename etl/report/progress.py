@@ -32,6 +32,8 @@ class Progress:
     tally: Tally = field(default_factory=Tally)
     client: Client | None = None
     follow_ups_left: Callable[[], int] = field(default=lambda: 0)
+    transfers: Callable[[], tuple[int, int]] = field(default=lambda: (0, 0))
+    """How many files are being transferred, and the bytes that have come in this run."""
     is_shown: bool = False
     logged_at: float = float("-inf")
     waited_at: float = float("-inf")
@@ -86,6 +88,7 @@ class Progress:
         """Return the figures of this moment, for a log line."""
         usage = self.client.usage if self.client is not None else None
         left = self.seconds_left()
+        transfers, received = self.transfers()
         return {
             "pipeline": self.pipeline,
             "tests_done": self.tests_done,
@@ -93,6 +96,8 @@ class Progress:
             "rows": sum(self.tally.rows.values()),
             "requests": usage.total if usage else 0,
             "follow_ups_left": self.follow_ups_left(),
+            "transfers": transfers,
+            "bytes_received": received,
             "left_in_window": usage.left_in_window if usage else None,
             "waiting_seconds": round(usage.waiting_seconds, 1) if usage else None,
             "seconds_left": None if left is None else round(left),
@@ -120,6 +125,9 @@ def _picture(progress: Progress) -> RenderableType:
     grid.add_row("rows", f"{sum(progress.tally.rows.values()):,} new")
     if requests := progress.follow_ups_left():
         grid.add_row("sessions", f"{requests:,} requests left, as far as listed")
+    transfers, received = progress.transfers()
+    if received:
+        grid.add_row("files", f"{transfers} on their way, {received / 1e6:,.1f} MB have come")
     if usage is not None:
         waiting = f", next in {usage.waiting_seconds:.0f} s" if usage.waiting_seconds else ""
         grid.add_row(

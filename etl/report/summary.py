@@ -7,7 +7,7 @@ from rich.text import Text
 
 from etl.report.progress import duration
 from etl.report.terminal import printable
-from etl.report.values import PipelineReport, RunReport, Status
+from etl.report.values import MediaReport, PipelineReport, RunReport, Status
 
 
 def print_summary(report: RunReport, console: Console) -> None:
@@ -61,6 +61,8 @@ def _print_pipeline(pipeline: PipelineReport, console: Console) -> None:
     for endpoint, count in pipeline.absent.items():
         what = endpoint.replace("_", " ")
         _say(console, f"  absent     {what}: the API has none for {_count(count, 'session')}")
+    if pipeline.media is not None:
+        _print_media(pipeline.media, console)
     for note in pipeline.notes:
         _say(console, f"  note       {note}", "yellow")
     for failed in pipeline.failed:
@@ -70,6 +72,14 @@ def _print_pipeline(pipeline: PipelineReport, console: Console) -> None:
         _say(console, f"  error      {pipeline.error}", "red")
     table = next(iter(pipeline.rows), "sessions")
     _say(console, "  look       " + duckdb_line(pipeline.lake, table))
+
+
+def _print_media(media: MediaReport, console: Console) -> None:
+    pending = f"; {media.pending:,} are still being made" if media.pending else ""
+    _say(console, f"  media      {_count(media.files, 'new file')}, {_size(media.bytes)}{pending}")
+    for one in media.given_up:
+        files = _count(one.files, "file")
+        _say(console, f"  given up   {files} of test {one.test_id}: {one.reason}", "yellow")
 
 
 def duckdb_line(lake: str, table: str) -> str:

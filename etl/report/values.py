@@ -25,6 +25,23 @@ class FailedTest(msgspec.Struct, frozen=True):
     accepted: bool = False
 
 
+class GivenUp(msgspec.Struct, frozen=True):
+    """Files of a test that were not fetched, and never will be: their rows have no path."""
+
+    test_id: str
+    reason: str
+    files: int
+
+
+class MediaReport(msgspec.Struct, frozen=True):
+    """What a run did for files: those that landed, and those that the API is still making."""
+
+    files: int
+    bytes: int
+    pending: int
+    given_up: list[GivenUp]
+
+
 class PipelineReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a run did for one pipeline. `rows` are new rows by table.
 
@@ -46,6 +63,7 @@ class PipelineReport(msgspec.Struct, frozen=True, omit_defaults=True):
     removed: dict[str, int] = {}
     unknown_fields: dict[str, int] = {}
     absent: dict[str, int] = {}
+    media: MediaReport | None = None
     notes: list[str] = []
     error: str | None = None
     stopped_because: str | None = None

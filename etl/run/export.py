@@ -4,7 +4,7 @@ import fcntl
 import os
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,13 +16,15 @@ from anyio import CancelScope, create_task_group, open_signal_receiver, to_threa
 
 from etl.client.http import Client, open_client
 from etl.errors import AlreadyRunning, EtlError, SchemaDrift, StateError, disk_advice, disk_reason
-from etl.lake.rendering import Tally
+from etl.lake.rendering import MediaTally, Tally
 from etl.ledger.places import make_state_dir
 from etl.ledger.values import Ended
-from etl.plan.orders import Order
+from etl.plan.orders import Order, files_asked
 from etl.report.progress import LOOK_EVERY_SECONDS, Progress
 from etl.report.values import (
     FailedTest,
+    GivenUp,
+    MediaReport,
     PipelineReport,
     Rate,
     Requests,
@@ -209,7 +211,7 @@ class Export:
         ]
         failed += [
             FailedTest(test_id, _sessions_failed(reasons), test_id in accepted)
-            for test_id, reasons in outcome.failures.items()
+            for test_id, reasons in _by_test(outcome.failures).items()
         ]
         because = stopped.because if stopped else (self._stop_because if error is None else None)
         if error is None:
@@ -232,6 +234,7 @@ class Export:
             removed=dict(tally.removed),
             unknown_fields=dict(tally.unknown_fields),
             absent=dict(tally.absent),
+            media=_media(tally.media) if files_asked(order) else None,
             notes=outcome.notes,
             error=None if error is None else str(error),
             stopped_because=because,
@@ -307,6 +310,24 @@ def _objection(order: Order, tally: Tally, *, strict: bool) -> EtlError | None:
 
 def _not_begun() -> Outcome:
     return Outcome(notes=["Not begun: the run was stopped before."])
+
+
+def _media(tally: MediaTally) -> MediaReport:
+    given_up = [
+        GivenUp(test_id, reason, files)
+        for test_id, reasons in tally.given_up.items()
+        for reason, files in reasons.items()
+    ]
+    return MediaReport(tally.files, tally.bytes, tally.pending, given_up)
+
+
+def _by_test(failures: Sequence[Mapping[str, Counter[str]]]) -> dict[str, Counter[str]]:
+    """Return the failures of each test, of whatever kind."""
+    found: dict[str, Counter[str]] = {}
+    for some in failures:
+        for test_id, reasons in some.items():
+            found.setdefault(test_id, Counter()).update(reasons)
+    return found
 
 
 def _sessions_failed(reasons: Counter[str]) -> str:

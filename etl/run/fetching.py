@@ -13,7 +13,6 @@ from etl.errors import CredentialsRefused, EtlError, TestFailed, Unreachable
 from etl.pacing.clock import Clock
 from etl.pacing.rules import retry_delay
 from etl.run.errands import Errand, Source
-from etl.run.queue import Queue
 
 
 class Timing(Protocol):
@@ -37,12 +36,14 @@ class Patience:
 
     A request is made `attempts` times before it fails, while others are answered.
     Where nothing at all is answered for `outage_seconds` the run gives up, resumable.
-    A stopped run waits `grace_seconds` for the answers to requests already sent.
+    A stopped run waits `grace_seconds` for the answers to requests already sent. `polls` are
+    the waits before a file that the API is still making is asked for again.
     """
 
     attempts: int = 8
     outage_seconds: float = 900.0
     grace_seconds: float = 5.0
+    polls: Sequence[float] = (15.0, 30.0, 60.0, 120.0, 240.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +92,8 @@ class Fetching:
         self._changed.set()
         self._changed = Event()
 
-    async def run(self, queue: Queue, fetchers: int) -> None:
-        """Run errands until no source has any left, or `stop` is called."""
-        async with queue.items:
-            await self.fetch(fetchers)
-
     async def fetch(self, fetchers: int) -> None:
-        """Run errands that hand their answers on by themselves, as `run` does."""
+        """Run errands until no source has any left, or `stop` is called."""
         with self._scope:
             async with create_task_group() as group:
                 for _ in range(fetchers):
@@ -106,23 +102,19 @@ class Fetching:
     async def _fetch_all(self) -> None:
         while self.stopped is None and not all(source.is_done for source in self._sources):
             now, now_us = self._time.clock.monotonic(), self._time.now_us()
-            leased = (source.next(now, now_us) for source in self._sources)
-            errand = next((errand for errand in leased if errand is not None), None)
-            if errand is not None:
-                await self._run(errand)
-                self.wake()
-            elif not await self._opened(now_us):
+            for source in self._sources:
+                errand = source.next(now, now_us)
+                if errand is not None:
+                    await self._run(errand)
+                    break
+                opening = source.to_open(now_us)  # before what comes after it is asked
+                if opening is not None:
+                    await opening
+                    break
+            else:
                 await self._wait(now, now_us)
-
-    async def _opened(self, now_us: int) -> bool:
-        """Prepare more errands; return whether there were any to prepare."""
-        for source in self._sources:
-            opening = source.to_open(now_us)
-            if opening is not None:
-                await opening
-                self.wake()
-                return True
-        return False
+                continue
+            self.wake()
 
     async def _run(self, errand: Errand) -> None:
         """Make a request and tell the errand what came of it."""

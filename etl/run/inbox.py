@@ -4,17 +4,20 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from anyio import to_thread
 from anyio.streams.memory import MemoryObjectSendStream
 
 from etl.client.values import Answer, Fetched, UnreadableBodyError
 from etl.lake.landing import Kept
+from etl.lake.media_parts import MediaParts
 from etl.paging.values import PageView
 from etl.run.queue import ByteBudget, size_of
 from etl.run.stores import Stores
 from etl.tables.completed_sessions import COMPLETED_SESSIONS
 from etl.tables.cursor_pages import CursorPage
 from etl.tables.personal import PersonalData
-from etl.tables.registry import endpoints
+from etl.tables.receipts import Became, Receipt
+from etl.tables.registry import endpoints, tables
 from etl.tables.sessions import SessionsPage
 
 Key = tuple[str, str | None, str | None, str | None]
@@ -62,9 +65,12 @@ class Left:
 
 
 async def pass_on(
-    put_kept: MemoryObjectSendStream[Kept], stores: Stores, budget: ByteBudget
+    put_kept: MemoryObjectSendStream[Kept], stores: Stores, budget: ByteBudget, parts: MediaParts
 ) -> Left:
-    """Hand every frame of the inbox to the landing, and return what it was."""
+    """Hand every frame of the inbox to the landing, and return what it was.
+
+    A receipt whose file is there no more is worth nothing, and left out.
+    """
     left, ledger = Left(stores.personal), stores.ledger
     async with put_kept:
         for number in await ledger.call(ledger.ledger.frames):
@@ -75,7 +81,8 @@ async def pass_on(
                 answers = await ledger.call(ledger.ledger.set_apart, number, _is_unknown)
             if not answers:
                 continue
-            items = [Fetched(answer, _content(answer)) for answer in answers]
+            found = [Fetched(answer, _content(answer)) for answer in answers]
+            items = [item for item in found if not await _is_void(item, parts)]
             await budget.take(sum(size_of(item) for item in items))
             await put_kept.send(Kept(number, items))
             for item in items:
@@ -85,6 +92,20 @@ async def pass_on(
 
 def _is_unknown(answer: Answer) -> bool:
     return answer.endpoint not in endpoints()
+
+
+async def _is_void(item: Fetched[Any], parts: MediaParts) -> bool:
+    answer, receipt = item.answer, item.content
+    if not isinstance(receipt, Receipt) or receipt.became is not Became.FETCHED:
+        return False
+    table = next(
+        name
+        for name, one in tables().items()
+        if one.files is not None and one.files.receipt.name == answer.endpoint
+    )
+    part = parts.part(table, answer.object_id or answer.session_id or "")
+    whole = await to_thread.run_sync(part.whole)
+    return whole is None or whole.sha256 != receipt.sha256
 
 
 def _content(answer: Answer) -> Any:  # noqa: ANN401 - whatever its endpoint reads

@@ -1,7 +1,12 @@
 """Runs one pipeline: opens its stores, wires fetch → keep → land, drains and closes them."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Mapping,
+    Sequence,
+)
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -18,9 +23,12 @@ from anyio import (
 )
 
 from etl.client.http import Client
+from etl.client.values import Answer
+from etl.errors import EtlError
 from etl.lake.claims import refuse_shared
 from etl.lake.landing import Kept, Landing
 from etl.lake.local import LocalLake
+from etl.lake.media_parts import MediaParts
 from etl.lake.records import Records
 from etl.lake.recovery import Recovery, recover
 from etl.lake.rendering import Tally, landing_plan
@@ -40,7 +48,7 @@ from etl.plan.orders import (
     SESSION_TABLES,
     Order,
     dialect_note,
-    endpoints_asked,
+    files_asked,
     lists_classic,
     session_tables,
 )
@@ -52,13 +60,15 @@ from etl.run.draining import Drain
 from etl.run.errands import Source
 from etl.run.errors import single_error
 from etl.run.fetching import Fetching, Patience, Stop
-from etl.run.follow_ups import FollowUps, dues_afresh
+from etl.run.follow_ups import dues_afresh, dues_of
+from etl.run.followers import Asked, Followers, followers
 from etl.run.inbox import Left, pass_on
 from etl.run.keeping import keep
 from etl.run.looks import Looks
 from etl.run.pages import Pages
 from etl.run.queue import ByteBudget, Item, Queue
 from etl.run.stores import Stores
+from etl.run.transfers import Transfers, Watch
 from etl.tables.completed_sessions import COMPLETED_SESSIONS
 from etl.tables.sessions import SESSION_RESULTS
 
@@ -90,7 +100,7 @@ def this_world(patience: Patience | None = None) -> World:
 class Outcome:
     """What came of a pipeline: filled in as it goes, so that an error loses nothing of it.
 
-    `failures` counts, for each test, the sessions that were not answered, by the reason.
+    `failures` count, for each test, the sessions and files that were not had, by the reason.
     """
 
     tally: Tally = field(default_factory=Tally)
@@ -98,7 +108,7 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
     stopped: Stop | None = None
     tests: int = 0
-    failures: dict[str, Counter[str]] = field(default_factory=dict)
+    failures: Sequence[Mapping[str, Counter[str]]] = ()
 
 
 class PipelineRun:
@@ -126,8 +136,15 @@ class PipelineRun:
         self._lake = LocalLake(order.lake_path)
         self._feeds, self._personal = self._plan.feeds, self._plan.personal
         self._fetching: Fetching | None = None
-        self._follow_ups: FollowUps | None = None
         self._classic: ClassicPages | None = None
+        self._followers = Followers()
+        self._transfers = Transfers(
+            order.pipeline.media,
+            MediaParts(self._lake, order.name, order.pipeline.media.keep_free_bytes),
+            world.clock,
+            world.random,
+            world.patience,
+        )
         self._records: Records | None = None
         self._read_catalogue: Catalogue | None = None
         self._stop_early: str | None = None
@@ -139,6 +156,7 @@ class PipelineRun:
         self._stop_early = self._stop_early or because
         if self._fetching is not None:
             self._fetching.stop(because)
+        self._transfers.stop(self._world.patience.grace_seconds)
 
     async def run(self) -> None:
         """Export the pipeline; fills `outcome` as far as it gets.
@@ -199,12 +217,20 @@ class PipelineRun:
         put_items, items = create_memory_object_stream[Item](_ITEMS_UNDER_WAY)
         put_kept, kept = create_memory_object_stream[Kept](_FRAMES_UNDER_WAY)
         land_every_seconds = self._lake.land_every_seconds
-        drain = Drain(landing, land_every_seconds, clock, self._progress, self._tell_look)
+        drain = Drain(
+            landing,
+            land_every_seconds,
+            clock,
+            self._progress,
+            self._tell_look,
+            self._tell_answer,
+            self._wake,
+        )
         # Each stage closes its own ends; these close what an error leaves before a stage begins.
         with single_error(), put_items, items, put_kept, kept:
             async with create_task_group() as stages:
                 stages.start_soon(drain.run, kept, budget)
-                left = await pass_on(put_kept.clone(), stores, budget)
+                left = await pass_on(put_kept.clone(), stores, budget, self._transfers.parts)
                 self.outcome.notes += left.sentences()
                 stages.start_soon(keep, items, put_kept, stores.ledger, clock)
                 queue = Queue(put_items, budget)
@@ -213,21 +239,45 @@ class PipelineRun:
                 self._fetching = fetching
                 if self._stop_early is not None:
                     fetching.stop(self._stop_early)
-                await fetching.run(queue, self._order.connection.concurrency)
+                async with put_items, self._transfers_open():
+                    await fetching.fetch(self._order.connection.concurrency)
         self.outcome.stopped = fetching.stopped
+        await to_thread.run_sync(self._tidy_parts)
+
+    @asynccontextmanager
+    async def _transfers_open(self) -> AsyncIterator[None]:
+        """Have files transferred while the block runs, where there may be any."""
+        if not files_asked(self._order):
+            yield
+            return
+        async with self._transfers.open(self._order.connection, Watch(self._wake, self._end_by)):
+            yield
+
+    def _tidy_parts(self) -> None:
+        """After all that is due was met, forget the parts of files that are not due any more."""
+        order = self._order
+        if (
+            self.outcome.stopped is None
+            and not order.only
+            and order.tables == order.pipeline.tables
+        ):
+            self._transfers.parts.keep_only(self._followers.files_not_had)
 
     async def _sources(
         self, looks: Looks, stores: Stores, queue: Queue, left: Left
     ) -> Sequence[Source]:
         """Return where errands come from, those first that go first."""
-        follow_ups = self._begun_follow_ups(stores, queue, left)
-        self._follow_ups, self.outcome.failures = follow_ups, follow_ups.failures
-        self._progress.follow_ups_left = lambda: follow_ups.left
+        self._followers = self._followers_of(stores, queue, left)
+        self.outcome.failures = self._followers.failures
+        self._progress.follow_ups_left = lambda: self._followers.left
+        transfers = self._transfers
+        self._progress.transfers = lambda: (transfers.under_way, transfers.bytes_received)
         pages = Pages(looks, stores, queue, left.pages, self._not_known, self._backfill)
         self._classic = self._classic_pages(stores, queue, left)
         listings = (pages, self._classic)
         # A backfill ends with one test before it begins with the next.
-        all_but_first = (follow_ups, *listings) if self._backfill else (*listings, follow_ups)
+        follow = self._followers.sources
+        all_but_first = (*follow, *listings) if self._backfill else (*listings, *follow)
         kept = await stores.ledger.call(stores.ledger.ledger.note, CATALOGUE_UNDER_WAY)
         catalogue = self._catalogue(looks, stores, queue, left, kept)
         if catalogue is not None:
@@ -253,23 +303,16 @@ class PipelineRun:
             return None
         return hint(self._order, self._feeds, test_id, asked_as_classic=False)
 
-    def _begun_follow_ups(self, stores: Stores, queue: Queue, left: Left) -> FollowUps:
-        asked, backfill = endpoints_asked(self._order), self._backfill
-        if backfill is None:
-            return FollowUps(asked, self._feeds, stores, queue, in_inbox=left.others.keys())
-        return FollowUps(
-            asked,
-            self._feeds,
-            stores,
-            queue,
-            in_inbox=left.since(backfill.began_at_us),
-            dues=dues_afresh(backfill.began_at_us),
-        )
+    def _followers_of(self, stores: Stores, queue: Queue, left: Left) -> Followers:
+        """Return what follows from listings, or what a backfill asks once more."""
+        backfill = self._backfill
+        paid = left.others.keys() if backfill is None else left.since(backfill.began_at_us)
+        dues = dues_of(self._feeds) if backfill is None else dues_afresh(backfill.began_at_us)
+        return followers(self._order, self._plan, stores, queue, self._transfers, Asked(dues, paid))
 
     async def _begin(self, tests: Sequence[str], looks: Looks, stores: Stores) -> None:
         """Begin with these tests: listings to look at, and what is due of those known."""
-        assert self._follow_ups is not None  # noqa: S101 - made before
-        assert self._classic is not None  # noqa: S101
+        assert self._classic is not None  # noqa: S101 - made before
         ledger = stores.ledger
         if self._order.filter is not None:
             await ledger.call(self._refuse_shared, ledger.ledger, tests)
@@ -282,7 +325,7 @@ class PipelineRun:
             self._backfill, work, due = found
             self._backfill_note = self._backfill.packed()
             tests = [*(one.test_id for one in work), *due]
-        self._follow_ups.expect(test.test_id for test in work)
+        self._followers.expect([test.test_id for test in work])
         kinds = {test: listing_of(self._order, self._feeds, test) for test in tests}
         looks.add(test for test in work if kinds[test.test_id] is SESSION_RESULTS)
         self._classic.add(test for test in work if kinds[test.test_id] is COMPLETED_SESSIONS)
@@ -290,7 +333,7 @@ class PipelineRun:
             if why := misplaced(self._order, self._feeds, test_id):
                 self._progress.tests += 1
                 await self._classic.fail(test_id, why)
-        self._follow_ups.known({test: due.get(test, Due()) for test in tests})
+        self._followers.known({test: due.get(test, Due()) for test in tests})
         self._progress.tests += len(work)
         self.outcome.tests = len(tests)
 
@@ -338,16 +381,28 @@ class PipelineRun:
 
     def _tell_look(self, look: Looked) -> None:
         """Go on with a test whose look has ended, now that its pages have been read."""
-        if self._follow_ups is None or self._records is None or ended(look) is None:
+        if self._records is None or ended(look) is None:
             return
         packed = self._records.packed.get(look.test_id)
         if packed is None or look.failed is not None:
-            self._follow_ups.not_listed(look.test_id)
+            self._followers.not_listed(look.test_id)
         else:
             due = packed.due if self._backfill is None else packed.afresh
-            self._follow_ups.listed(look.test_id, Due(due, packed.newest_us))
+            self._followers.listed(look.test_id, Due(due, packed.newest_us))
+        self._wake()
+
+    def _tell_answer(self, answer: Answer) -> None:
+        self._followers.landing(answer)  # those of now, which are none at first
+
+    def _wake(self) -> None:
         if self._fetching is not None:
             self._fetching.wake()
+
+    def _end_by(self, error: EtlError) -> None:
+        """End the fetching by an error that one transfer has met, and any other would."""
+        if self._fetching is not None:
+            self._fetching.stop("failed", error)
+        self._transfers.stop(0.0)
 
     @asynccontextmanager
     async def _stores_open(self) -> AsyncIterator[LedgerThread]:

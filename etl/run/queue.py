@@ -30,6 +30,11 @@ class ByteBudget:
         self._used = 0
         self._room = Event()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way."""
+        return self._used == 0
+
     async def take(self, size: int) -> None:
         """Wait until `size` bytes more may be under way."""
         while self._used and self._used + size > self._limit:

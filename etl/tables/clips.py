@@ -10,8 +10,8 @@ from etl.tables.downloads import MEDIA_PRODUCTS, clip
 from etl.tables.json_text import Document, listing_of
 from etl.tables.kinds import FLAG, ID, ROUNDED, TEXT
 from etl.tables.reading import Field, Reader, listed, surrounded
-from etl.tables.values import SESSION_ID, TEST_ID, Rows, Table
-from etl.tables.videos import FILE_COLUMNS
+from etl.tables.receipts import FILE_COLUMNS, receipts_of
+from etl.tables.values import SESSION_ID, TEST_ID, FileSource, Rows, Table
 
 _READER: Final = Reader(
     Field("uuid", "clip_id", ID, "The clip."),
@@ -64,6 +64,9 @@ CLIP_URL: Final = Endpoint(
 )
 """How far a clip's file is, and where it can be had."""
 
+CLIP: Final = receipts_of(CLIP_URL, "clip")
+"""What became of a clip's file."""
+
 TABLE: Final = Table(
     name="clips",
     row="a clip of a session's video",
@@ -71,4 +74,5 @@ TABLE: Final = Table(
     endpoint=CLIPS,
     columns=(TEST_ID, SESSION_ID, *_READER.columns),
     rows_of=_rows_of,
+    files=FileSource(CLIP_URL, CLIP),
 )

@@ -13,6 +13,7 @@ from etl.tables.times import microseconds
 
 GENERATED: Final = "GENERATED"
 GENERATING: Final = "GENERATING"
+ERROR: Final = "ERROR"
 
 MEDIA_PRODUCTS: Final = frozenset({"THINK_OUT_LOUD", "LIVE_CONVERSATION", "NON_THINK_OUT_LOUD"})
 """The product types whose tests have videos, clips and highlight reels."""

@@ -11,8 +11,8 @@ from etl.tables.downloads import MEDIA_PRODUCTS, reel
 from etl.tables.json_text import Document, listing_of
 from etl.tables.kinds import FLAG, ID, MOMENT_MS, ROUNDED, TEXT, WHOLE
 from etl.tables.reading import Field, Reader, listed, surrounded
-from etl.tables.values import TEST_ID, Rows, Table
-from etl.tables.videos import FILE_COLUMNS
+from etl.tables.receipts import FILE_COLUMNS, receipts_of
+from etl.tables.values import TEST_ID, FileSource, Rows, Table
 
 _READER: Final = Reader(
     Field("uuid", "reel_id", ID, "The highlight reel."),
@@ -59,6 +59,9 @@ REEL_URL: Final = Endpoint(
 )
 """How far a highlight reel's file is, and where it can be had."""
 
+REEL: Final = receipts_of(REEL_URL, "reel")
+"""What became of a highlight reel's file."""
+
 TABLE: Final = Table(
     name="highlight_reels",
     row="a highlight reel",
@@ -66,4 +69,5 @@ TABLE: Final = Table(
     endpoint=HIGHLIGHT_REELS,
     columns=(TEST_ID, *_READER.columns),
     rows_of=_rows_of,
+    files=FileSource(REEL_URL, REEL),
 )

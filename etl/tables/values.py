@@ -99,6 +99,18 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
+class FileSource:
+    """How the files of a table are had: what is asked for where one is, and what its receipt is.
+
+    A table that is fed by receipts alone has a file for each session; another lists objects,
+    and has a file for each of these.
+    """
+
+    address: Endpoint[Any]
+    receipt: Endpoint[Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Table(Generic[Content]):
     """A table of the lake: its name, what a row is, key, source and columns."""
 
@@ -110,6 +122,8 @@ class Table(Generic[Content]):
     rows_of: Callable[[Answer, Content], Rows]
     dates: tuple[str | None, str] | None = None
     """The columns that `start_…` and `finish_…` partitions read, where it has them."""
+    files: FileSource | None = None
+    """How the files that its rows name are had, where they do."""
     version: int = 1
     """Counts up when a column changes its type or meaning; a new column changes neither."""
 
@@ -117,6 +131,16 @@ class Table(Generic[Content]):
     def by_session(self) -> bool:
         """Whether it is asked for session by session."""
         return self.endpoint.scope is Scope.SESSION
+
+    @property
+    def lists_files(self) -> bool:
+        """Whether it lists objects, each of which has a file: a row waits for its own."""
+        return self.files is not None and self.files.receipt is not self.endpoint
+
+    @property
+    def row_by_row(self) -> bool:
+        """Whether its rows are known one by one, and not by the session that made them."""
+        return not self.by_session or self.lists_files
 
     @property
     def appends(self) -> bool:

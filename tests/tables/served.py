@@ -86,6 +86,13 @@ BODIES: Final[Mapping[str, Any]] = {
         "sessionId": SESSION,
         "expiresAt": "2025-03-01T11:00:00Z",
     },
+    "video": {
+        "became": "fetched",
+        "path": "videos/_files/v.mp4",
+        "bytes": 12,
+        "sha256": "ab" * 32,
+        "content_type": "video/mp4",
+    },
     "clips": {
         "studyUuid": TEST,
         "clips": [

@@ -94,8 +94,20 @@ def test_a_whole_number_may_be_written_with_a_point():
     assert dicts(made_by("highlight_reels", served))[0]["num_clips"] == 4
 
 
-def test_a_video_is_a_row_without_a_file_yet():
-    assert dicts(made_by("videos", BODIES["video_url"])) == [NO_FILE | {"content_type": None}]
+def test_a_video_is_a_row_of_its_receipt():
+    receipt = BODIES["video"]
+    assert dicts(made_by("videos", receipt)) == [
+        {name: receipt[name] for name in ("path", "bytes", "sha256", "content_type")}
+    ]
+    nothing = made_by("videos", {"became": "given up", "reason": "too large"})
+    assert dicts(nothing) == [NO_FILE | {"content_type": None}]
+    assert nothing.hashes != made_by("videos", receipt).hashes
+
+
+@pytest.mark.parametrize("served", [{}, {"became": "lost"}, {"became": "fetched", "bytes": -1}])
+def test_what_is_no_receipt_is_unreadable(served: dict[str, Any]):
+    with pytest.raises(UnreadableBodyError):
+        videos.VIDEO.decode(encoded(served))
 
 
 def test_the_address_of_a_video_is_read_and_never_shown():
