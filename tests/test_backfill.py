@@ -13,16 +13,20 @@ from anyio import to_thread
 from blockbuster import BlockBuster
 
 from etl.cli.dates import span_of
+from etl.errors import LakeError
+from etl.lake.local import LocalLake
+from etl.lake.verify import verify
 from etl.ledger.afresh import Span
 from etl.plan.orders import Asked
 from etl.report.values import PipelineReport, RunReport
 from etl.run.export import Limits
 from etl.sandbox.faults import Fault, FaultKind
-from etl.sandbox.server import SandboxOptions
+from etl.sandbox.server import SandboxOptions, open_sandbox
 from tests.crash.backfills import TABLES, backfill_under_kills
 from tests.crash.zygote import lacking, open_zygote
 from tests.exporting import Project, open_project
 from tests.test_replacing import sound, tables_of
+from tests.test_sessions import ClockAhead
 
 DETAILS = "    tables: [sessions, session_details, tasks]\n"
 
@@ -310,3 +314,141 @@ def test_a_day_ends_with_its_last_microsecond_and_a_moment_where_it_says():
     assert span_of("1970-01-02", "1970-01-02") == Span(day_us, 2 * day_us)
     assert span_of(None, "1970-01-02T12:00:00") == Span(None, day_us + day_us // 2)
     assert span_of("1970-01-02T02:00+02:00", None) == Span(day_us, None)
+
+
+# What happened before and beside it.
+
+
+async def test_what_was_only_reported_is_replaced(opened: Opened):
+    async with opened(6) as project:
+        project.sandbox.edit(project.tests[0], 2, status="REFUNDED")
+        assert only(await project.export()).edited == {"sessions": 1}
+        assert only(await backfill(project)).replaced == {"sessions": 1}
+        sound(project)
+
+
+async def test_answers_that_waited_in_the_inbox_since_before_it_began_are_no_answers_to_it(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+):
+    async with opened(0, extra=DETAILS) as project:
+        (test,) = project.tests
+        project.sandbox.set_sessions(test, 6)
+
+        def full(*_: object) -> None:
+            raise LakeError("No space left on device")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalLake, "publish", full)
+            assert only(await project.export()).exit_code == 5
+        waiting = asked(project)
+        assert waiting["page"] == 1, "and its details wait, too"
+        edit_all(project)
+        project.sandbox.edit(test, 2, status="REFUNDED")
+        await backfill(project)
+        assert asked(project)["details"] - waiting["details"] == 6
+        details_once(project)
+        sound(project)
+
+
+async def test_a_nightly_run_that_ends_its_look_replaces_as_it_would(opened: Opened):
+    async with opened(1_300, extra="") as project:
+        (test,) = project.tests
+        for place in (0, 700, 1_200):
+            project.sandbox.edit(test, place, status="REFUNDED")
+        report = only(await backfill(project, requests=2))
+        assert any("The backfill is not done: 1 requests" in note for note in report.notes)
+        assert report.replaced == {"sessions": 2}
+        report = only(await project.export())
+        assert (report.replaced, report.edited) == ({"sessions": 1}, {})
+        report = only(await backfill(project, requests=1))
+        assert not any("gone on with" in note for note in report.notes), "it was done"
+        sound(project)
+
+
+async def test_tests_of_a_filter_are_those_that_it_found_when_it_began(tmp_path: Path):
+    options = SandboxOptions(rate_requests=None, tests=4, sessions=3)
+    async with open_sandbox(options) as sandbox:
+        project = Project(tmp_path, sandbox, ())
+        project.file.write_text(
+            "version: 1\nconnections: {default: {rate_limit: {requests: 100000, seconds: 1}}}\n"
+            f"pipelines:\n  nightly:\n    tests: {{workspaces: all}}\n{DETAILS}"
+            "    lake: {url: ./lake}\n"
+        )
+        await project.export()
+        project.tests = tuple(sandbox.test_ids)
+        sandbox.requests.clear()
+        edit_all(project)
+        await backfill(project, requests=9)
+        new = sandbox.order_test()
+        await backfill(project)
+        assert asked(project)["details"] == 12
+        assert new not in {one.test_id for one in sandbox.requests if one.endpoint == "details"}
+        details_once(project)
+
+
+async def test_reels_and_scores_are_asked_once_more_too(opened: Opened):
+    tables = "    tables: [sessions, highlight_reels, qx_scores]\n"
+    async with opened(4, extra=tables) as project:
+        (test,) = project.tests
+        project.sandbox.set_product(test, "NON_THINK_OUT_LOUD")
+        project.sandbox.add_reel(test)
+        await backfill(project)
+        reels, scores = (len(project.lake_rows(name)) for name in ("highlight_reels", "qx_scores"))
+        project.sandbox.add_clip(project.sandbox.session_ids(test)[0])
+        project.sandbox.rescore(test)
+        project.sandbox.requests.clear()
+        report = only(await backfill(project))
+        assert report.replaced == {"highlight_reels": reels}
+        assert (asked(project)["reels"], asked(project)["qx"]) == (1, 1)
+        assert len(project.lake_rows("highlight_reels")) == reels > 0
+        assert len(project.lake_rows("qx_scores")) == 2 * scores > 0
+
+
+async def test_a_test_that_is_known_to_fail_is_not_waited_for(opened: Opened):
+    async with opened(3, 2) as project:
+        project.sandbox.forbid(project.tests[1], 404)
+        report = only(await backfill(project))
+        assert report.exit_code == 4
+        assert any("1 requests of 1 tests are left" in note for note in report.notes)
+        before = asked(project)
+        report = only(await backfill(project))
+        assert asked(project) - before == {"page": 1}, "the other one is done"
+        project.write(f"{DETAILS}    accept_failures: [{project.tests[1]}]\n")
+        report = only(await backfill(project))
+        assert report.exit_code == 0
+        assert "The backfill is done." in report.notes
+
+
+async def test_one_that_a_wrong_clock_began_in_the_future_is_begun_anew(opened: Opened):
+    async with opened(5) as project:
+        clock = project.clock = ClockAhead()
+        clock.hours = 9_000.0
+        await backfill(project, requests=3)
+        clock.hours = 0.0
+        project.sandbox.requests.clear()
+        report = only(await backfill(project))
+        assert any("by a wrong clock" in note for note in report.notes)
+        assert "The backfill is done." in report.notes
+        assert asked(project)["details"] == 5
+
+
+async def test_classic_tests_are_read_anew_whole(tmp_path: Path):
+    options = SandboxOptions(rate_requests=None, classic_tests=1)
+    async with open_sandbox(options) as sandbox:
+        project = Project(tmp_path, sandbox, sandbox.classic_ids)
+        sandbox.set_sessions(project.tests[0], 120)
+        project.write("    tables: [completed_sessions, completed_session_answers]\n")
+        await project.export()
+        before = len(project.lake_rows("completed_sessions"))
+        changes = {"/sessions/*/state": "REVIEWED"}
+        sandbox.add_fault(Fault(FaultKind.FIELDS, on="completed", value=changes, times=0))
+        asked_before = asked(project)
+        await backfill(project, requests=2)
+        report = only(await backfill(project))
+        assert any("gone on with" in note for note in report.notes)
+        assert (asked(project) - asked_before)["completed"] == 3
+        rows = project.lake_rows("completed_sessions")
+        assert len(rows) == before == 120
+        assert {row["state"] for row in rows} == {"REVIEWED"}
+        assert len(project.lake_rows("completed_session_answers")) > before
+        assert verify(LocalLake(project.lake), "nightly", deep=True).findings == []
