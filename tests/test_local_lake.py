@@ -280,3 +280,12 @@ def test_a_file_that_cannot_be_written_is_named_and_its_values_are_not(
     assert "sessions/test_id=a/part-nightly-00000001-" in str(failed.value)
     batch.abandon()
     assert files_of(lake) == []
+
+
+def test_what_is_removed_durably_may_have_gone_with_its_folder(tmp_path: Path):
+    lake = LocalLake(tmp_path)
+    here = tmp_path / "sessions" / "part.parquet"
+    here.parent.mkdir()
+    here.touch()
+    lake.remove_durably(["sessions/part.parquet", "gone/part.parquet"])
+    assert not here.exists()

@@ -218,12 +218,12 @@ async def test_rows_that_a_rewritten_file_took_over_are_missed_where_it_is_lost(
         sound(project)
 
 
-async def test_a_file_that_cannot_be_read_is_put_aside_by_the_next_run(opened: Opened):
+@pytest.mark.parametrize("column", ["session_id", "status"], ids=["its keys", "what it says"])
+async def test_a_file_that_cannot_be_read_is_put_aside_by_the_next_run(opened: Opened, column: str):
     async with opened(30, 30, partition_by="[]") as project:
         await project.export()
         (path,) = data_files(project)
-        noise = bytearray(path.read_bytes())
-        noise[8:400] = bytes(392)  # its footer is sound
+        noise = with_noise_in(path, column)
         project.sandbox.edit(project.tests[0], 4, status="REFUNDED")
         project.sandbox.before_page(1, lambda *_: in_a_thread(lambda: path.write_bytes(noise)))
         await project.export()
@@ -231,6 +231,20 @@ async def test_a_file_that_cannot_be_read_is_put_aside_by_the_next_run(opened: O
         ended = await project.ended()
         assert "A data file was damaged and moved aside" in ended.said
         sound(project)
+
+
+def with_noise_in(path: Path, column: str) -> bytes:
+    """Return a file's bytes with those of a column overwritten; its footer is sound."""
+    group = pq.read_metadata(path).row_group(0)
+    (chunk,) = (
+        group.column(place)
+        for place in range(group.num_columns)
+        if group.column(place).path_in_schema == column
+    )
+    start = chunk.dictionary_page_offset or chunk.data_page_offset
+    content = bytearray(path.read_bytes())
+    content[start : start + chunk.total_compressed_size] = bytes(chunk.total_compressed_size)
+    return bytes(content)
 
 
 async def test_the_files_of_another_pipeline_in_the_lake_are_not_touched(opened: Opened):

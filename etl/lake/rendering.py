@@ -229,14 +229,16 @@ class Renderer:
         came_at_us = answer.fetched_at_us
         if record.afresh is None or came_at_us < record.afresh.began_at_us:
             return _NONE
+        if answer.endpoint in _LISTINGS and not record.afresh.is_listing:
+            return _NONE
         if isinstance(content, SessionsPage):
             found = enumerate(_sessions_of(answer, content))
             return {place for place, (_, one) in found if afresh.is_about(record, one, came_at_us)}
+        if answer.endpoint in _LISTINGS:  # of a classic test: not all of its rows tell a time
+            return _ALL
         if answer.session_id is not None:
             asked = afresh.asked_for(record, answer.endpoint, answer.session_id, came_at_us)
             return _NONE if asked is None else _ALL
-        if answer.endpoint in _LISTINGS:  # of a classic test: its rows do not all tell a time
-            return _ALL if record.afresh.is_listing else _NONE
         began_at_us = record.afresh.began_at_us
         return _ALL if afresh.is_test_left(record, answer.endpoint, began_at_us) else _NONE
 
@@ -271,8 +273,7 @@ class Renderer:
             return
         for session_id, session in _sessions_of(answer, page):
             due.note_session(record, fed, session_id, session)
-            if afresh.is_about(record, session, answer.fetched_at_us):
-                afresh.note_session(record, fed, session_id, session)
+            afresh.note_session(record, fed, session_id, session, answer.fetched_at_us)
 
     def _take_all(
         self, answer: Answer, content: object, record: Record, rendered: Rendered

@@ -75,9 +75,11 @@ def is_about(record: Record, session: Session, came_at_us: int) -> bool:
     return Span(afresh.since_us, afresh.until_us).holds(session)
 
 
-def note_session(record: Record, fed: Fed, session_id: str, session: Session) -> None:
-    """Note a session that is to be asked for."""
-    if record.afresh is not None:
+def note_session(
+    record: Record, fed: Fed, session_id: str, session: Session, came_at_us: int
+) -> None:
+    """Note a session of such a row: it is to be asked for."""
+    if record.afresh is not None and is_about(record, session, came_at_us):
         for endpoint in fed:
             record.afresh.sessions.setdefault(endpoint, {})[session_id] = session
 
