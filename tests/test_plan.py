@@ -5,11 +5,14 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from anyio import to_thread
 
 from etl.client.values import Answer
+from etl.lake.bodies import kept_keys
+from etl.lake.local import LocalLake
 from etl.ledger.reading import open_state
 from etl.ledger.store import open_ledger
 from etl.plan.forecast import Forecast, forecast
@@ -48,10 +51,11 @@ async def opened(folder: Path, *sizes: int, tables: str) -> AsyncIterator[Projec
         yield project
 
 
-def write(project: Project, tables: str) -> None:
+def write(project: Project, tables: str, more: str = "") -> None:
     """Write a pipelines file; clips are listed alone, since nobody foresees how many there are."""
     files = "    clips: {download: false}\n    media: {keep_free_bytes: 0}\n"
-    project.write(f"    tables: [{tables}]\n    pagination: {{rows_per_page: 30}}\n{files}")
+    more = more and f"    {more}\n"
+    project.write(f"    tables: [{tables}]\n    pagination: {{rows_per_page: 30}}\n{files}{more}")
 
 
 async def foreseen(project: Project) -> Forecast:
@@ -60,7 +64,8 @@ async def foreseen(project: Project) -> Forecast:
     def look() -> Forecast:
         (order,) = orders(project.config(), (), Asked())
         with open_state(project.state, "nightly") as state:
-            return forecast(order, state, int(project.clock.time() * 1_000_000))
+            kept = partial(kept_keys, LocalLake(order.lake_path), order.name)
+            return forecast(order, state, int(project.clock.time() * 1_000_000), kept)
 
     return await to_thread.run_sync(look)
 
@@ -136,14 +141,46 @@ async def test_while_nothing_changes_it_foresees_heads_and_proofs_alone(tmp_path
         assert plan.requests["qx_scores"] == 3 and plan.requests["session_details"] == 0
 
 
-async def test_a_table_that_was_added_costs_its_own_requests_and_the_listings(tmp_path: Path):
+async def test_a_table_that_was_added_costs_its_own_requests_alone(tmp_path: Path):
     async with opened(tmp_path, 70, 12, tables="sessions, clips") as project:
         await project.export()
         await to_thread.run_sync(write, project, f"sessions, clips, {DETAILS}, transcripts")
         plan = await comes_true(project)
         assert plan.requests["session_details"] == 82 and plan.requests["clips"] == 0
         assert plan.requests["transcript"] == 0, "these products have none"
+        assert plan.requests["first pages"] == 2 and plan.requests["deeper pages"] == 0
+
+
+async def test_a_table_that_was_added_is_met_by_the_listing_where_no_table_holds_it(
+    tmp_path: Path,
+):
+    async with opened(tmp_path, 70, 12, tables="clips") as project:
+        await project.export()
+        await to_thread.run_sync(write, project, f"clips, {DETAILS}")
+        plan = await comes_true(project)
+        assert plan.requests["session_details"] == 82 and plan.requests["clips"] == 0
         assert plan.requests["first pages"] == 2 and plan.requests["deeper pages"] > 0
+
+
+async def test_a_table_that_kept_answers_fill_costs_nothing(tmp_path: Path):
+    async with opened(tmp_path, 70, 12, tables="sessions, tasks, qx_scores") as project:
+        await project.export()
+        await to_thread.run_sync(write, project, f"sessions, {DETAILS}, qx_scores, clips")
+        plan = await comes_true(project)
+        assert plan.requests["session_details"] == plan.requests["qx_scores"] == 0
+        assert plan.requests["clips"] == 82 and plan.requests["first pages"] == 2
+        assert plan.requests["deeper pages"] == 0
+
+
+async def test_a_table_that_kept_answers_fill_in_part_costs_the_rest(tmp_path: Path):
+    async with opened(tmp_path, 20, 12, tables="session_details") as project:
+        await project.export()
+        await to_thread.run_sync(write, project, "session_details", "keep_bodies: false")
+        project.sandbox.complete(project.tests[0], 5)
+        await project.export()
+        await to_thread.run_sync(write, project, "session_details, tasks")
+        plan = await comes_true(project)
+        assert plan.requests["session_details"] == 5
 
 
 async def test_a_filter_is_foreseen_by_the_tests_that_it_found_last(tmp_path: Path):

@@ -18,6 +18,7 @@ from tests.exporting import Project, open_project
 from tests.faults.disks import data_files, in_a_thread
 
 REPLACE = "    edited: replace\n"
+BARE = "    keep_bodies: false\n"  # so that a table that is added has all of it asked again
 LAYOUTS = ("[]", "[test_id]", "[start_date]")
 
 Opened = Callable[..., AbstractAsyncContextManager[Project]]
@@ -298,13 +299,13 @@ async def test_what_a_session_says_is_replaced_where_a_new_table_has_it_asked_ag
     opened: Opened, partition_by: str
 ):
     details = "    tables: [sessions, session_details, tasks]\n"
-    async with opened(6, partition_by=partition_by, extra=details + REPLACE) as project:
+    async with opened(6, partition_by=partition_by, extra=details + BARE + REPLACE) as project:
         await project.export()
         before = tables_of(project, "tasks")
         one, other, *_ = project.sandbox.session_ids(project.tests[0])
         project.sandbox.edit_details(one, {"/tasks/*/type": "OF_TOMORROW"})
         project.sandbox.edit_details(other, {"/tasks": []})
-        tables = "    tables: [sessions, session_details, tasks, task_groups]\n"
+        tables = f"    tables: [sessions, session_details, tasks, task_groups]\n{BARE}"
         project.write(f"    lake: {{url: ./lake, partition_by: {partition_by}}}\n{tables}{REPLACE}")
         report = (await project.export()).pipelines[0]
         assert report.replaced == {"tasks": len(before[one]) + len(before[other])}
@@ -320,14 +321,15 @@ async def test_what_a_session_says_is_replaced_where_a_new_table_has_it_asked_ag
 
 async def test_what_a_session_says_differently_is_reported_once_and_stays_else(opened: Opened):
     details = "    tables: [sessions, session_details, tasks]\n"
-    async with opened(3, extra=details) as project:
+    async with opened(3, extra=details + BARE) as project:
         await project.export()
         before = tables_of(project, "tasks")
         edited = project.sandbox.session_ids(project.tests[0])[0]
         project.sandbox.edit_details(edited, {"/tasks/*/type": "OF_TOMORROW"})
-        project.write("    tables: [sessions, session_details, tasks, task_groups]\n")
+        project.write(f"    tables: [sessions, session_details, tasks, task_groups]\n{BARE}")
         assert (await project.export()).pipelines[0].edited == {"tasks": 1}
-        project.write("    tables: [sessions, session_details, tasks, task_groups, demographics]\n")
+        more = "    tables: [sessions, session_details, tasks, task_groups, demographics]\n"
+        project.write(more + BARE)
         assert (await project.export()).pipelines[0].edited == {}
         assert tables_of(project, "tasks") == before
 

@@ -20,7 +20,7 @@ from etl.errors import AlreadyRunning, ConfigError, StateError, UsageError
 from etl.lake import commits
 from etl.lake.batch import Batch, shape_of
 from etl.lake.commits import Commit
-from etl.lake.keys import Keys
+from etl.lake.keys import open_keys
 from etl.lake.local import LocalLake
 from etl.lake.partitions import Layout
 from etl.lake.scan import rows_elsewhere
@@ -388,7 +388,7 @@ async def test_a_file_of_a_batch_to_come_says_that_the_record_is_of_another_day(
 
 def test_no_room_for_the_keys_is_told_with_the_way_out():
     def fill() -> None:
-        with Keys() as keys:
+        with open_keys() as keys:
             keys._database.execute("PRAGMA max_page_count = 10")  # noqa: SLF001 - a full disk
             keys.add("sessions/part.parquet", (("a", key) for key in range(100_000)))
 

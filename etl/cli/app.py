@@ -269,6 +269,28 @@ def verify(
 
 
 @app.command()
+def rebuild(
+    context: typer.Context,
+    tables: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TABLE]...", help="Tables by name; all if none is named."),
+    ] = None,
+    *,
+    config: ConfigOption = None,
+    pipeline: Annotated[
+        list[str] | None,
+        typer.Option("--pipeline", metavar="NAME", help="Only this pipeline; may be repeated."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make tables anew from the answers that the lake keeps; asks nothing."""
+    from etl.cli.rebuilding import rebuild_command
+
+    path = _config(context, config)
+    rebuild_command(path, tuple(tables or ()), tuple(pipeline or ()), as_json=json)
+
+
+@app.command()
 def reset(
     context: typer.Context,
     pipeline: Annotated[str, typer.Argument(metavar="PIPELINE", help="A pipeline.")],

@@ -4,12 +4,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from etl.cli.output import print_json, print_table, say
 from etl.cli.settings import load_config
 from etl.config.schema import json_schema
 from etl.errors import UsageError
+from etl.lake.bodies import kept_keys
+from etl.lake.local import LocalLake
 from etl.ledger.reading import BackfillStatus, LedgerStatus, open_state, read_status
 from etl.pacing.clock import SystemClock
 from etl.plan.forecast import forecast
@@ -154,7 +157,8 @@ def plan_command(path: Path, names: Sequence[str], *, as_json: bool) -> None:
     found = []
     for order in orders(config, names, Asked()):
         with open_state(config.state_dir, order.name) as state:
-            found.append(forecast(order, state, now_us))
+            kept = partial(kept_keys, LocalLake(order.lake_path), order.name)
+            found.append(forecast(order, state, now_us, kept))
     if as_json:
         print_json({"pipelines": [asdict(plan) for plan in found]})
         return

@@ -181,6 +181,18 @@ class Batch:
             self._write(part)
         self._full.clear()
 
+    def put_by(self) -> None:
+        """Write what waits and close the files, still under hidden names; blocks.
+
+        More rows go into new files. So neither memory nor open files grow with the batch.
+        """
+        for part in self._parts.values():
+            self._finished(part)
+        self._taken_over += self._parts.values()
+        self._parts.clear()
+        self._full.clear()
+        self._rows_loose = 0
+
     def finish(self) -> list[File]:
         """Write what is left and close the files, still under hidden names; blocks."""
         return [

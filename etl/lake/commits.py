@@ -8,6 +8,7 @@ at a test ended, a row `removed` a session that is listed no more. All are worth
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -60,7 +61,8 @@ class _Told(msgspec.Struct, omit_defaults=True):
     """What a commit's metadata says. `notes` are the ledger's, for a fresh machine.
 
     `tests_kept` are those whose rows its files have taken over from those that it replaces.
-    The bodies of answers, which no start needs, lie from row group `answers_from` on.
+    The answers, whose bodies no start needs, lie from row group `answers_from` on: those whose
+    bodies are kept from `bodies_from` on.
     """
 
     pipeline: str
@@ -72,6 +74,7 @@ class _Told(msgspec.Struct, omit_defaults=True):
     version: int = 1
     answers_from: int | None = None
     tests_kept: list[str] = []
+    bodies_from: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,8 @@ def encode(commit: Commit) -> memoryview:
         *(_look_row(look, commit.run_id) for look in commit.looks),
         *(_removed_row(test, session, commit.run_id) for test, session in commit.removed),
     ]
-    answers = [_answer_row(row, commit.run_id) for row in commit.answers]
+    bare = _a_few([row for row in commit.answers if not row.answer.body])
+    kept = _a_few([row for row in commit.answers if row.answer.body])
     told = _Told(
         pipeline=commit.pipeline,
         batch=commit.batch,
@@ -159,18 +163,22 @@ def encode(commit: Commit) -> memoryview:
         tests_kept=list(commit.tests_kept),
         notes=dict(commit.notes),
         answers_from=1,
+        bodies_from=1 + len(bare),
     )
     schema = SCHEMA.with_metadata({_METADATA: msgspec.json.encode(told)})
     sink = pa.BufferOutputStream()
     told_often = [name for name in SCHEMA.names if name != "body"]
     with pq.ParquetWriter(sink, schema, compression="zstd", use_dictionary=told_often) as writer:  # type: ignore[arg-type]
-        # A few at a time, since each is copied twice on its way.
-        few = [
-            answers[at : at + _ANSWERS_AT_ONCE] for at in range(0, len(answers), _ANSWERS_AT_ONCE)
-        ]
-        for rows in (known, *(few or [answers])):
+        answers = ([_answer_row(row, commit.run_id) for row in few] for few in (*bare, *kept))
+        for rows in chain((known,), answers):
             writer.write_table(_table(rows, schema), row_group_size=max(1, len(rows)))
     return memoryview(sink.getvalue())
+
+
+def _a_few(answers: Sequence[AnswerRow]) -> list[Sequence[AnswerRow]]:
+    """Return answers a few at a time, since each is copied twice on its way."""
+    starts = range(0, len(answers), _ANSWERS_AT_ONCE)
+    return [answers[start : start + _ANSWERS_AT_ONCE] for start in starts]
 
 
 def _table(rows: Sequence["_Row"], schema: pa.Schema) -> pa.Table:
@@ -297,16 +305,36 @@ class Feeds:
 def read_feeds(path: Path, pipeline: str) -> Feeds:
     """Read what a commit feeds, without bodies and records. Raises LakeError as `read` does."""
     tables: dict[str, set[str]] = {}
-    recorded: set[str] = set()
     with _readable(path), pq.ParquetFile(path) as file:
         told = _told(path, pipeline, file.schema_arrow)
         for row in file.read(["endpoint", "test_id", "rows"]).to_pylist():
-            if row["endpoint"] == LISTING:
-                recorded.add(str(row["test_id"]))
-            elif row["endpoint"] not in (VERIFIED, REMOVED):
+            if row["endpoint"] not in (VERIFIED, REMOVED):
                 made = msgspec.json.decode(row["rows"] or "{}", type=dict[str, int])
                 tables.setdefault(str(row["test_id"]), set()).update(made)
-    return Feeds(tables, recorded if told.run_id == RESET_RUN else ())
+    return Feeds({}, tables) if told.run_id == RESET_RUN else Feeds(tables, ())
+
+
+def read_kept(
+    path: Path, pipeline: str, columns: Sequence[str], most_rows: int
+) -> Iterator[pa.RecordBatch]:
+    """Yield columns of the answers whose bodies a commit keeps, in the order of landing.
+
+    Raises LakeError as `read` does.
+    """
+    with _readable(path), pq.ParquetFile(path) as file:
+        first = _told(path, pipeline, file.schema_arrow).bodies_from or 0
+        groups = list(range(first, file.num_row_groups)) if first else []
+        yield from file.iter_batches(most_rows, row_groups=groups, columns=list(columns))
+
+
+def read_replaced(path: Path, pipeline: str) -> tuple[Collection[str], Collection[str]]:
+    """Read the files that a commit names, and those that it replaces; nothing else of it.
+
+    Raises LakeError as `read` does.
+    """
+    with _readable(path):
+        told = _told(path, pipeline, pq.read_schema(path))
+        return [file.path for file in told.files], told.replaces
 
 
 def _files(told: _Told) -> list[File]:

@@ -2,40 +2,33 @@
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
-from typing import Self
+from contextlib import contextmanager, suppress
+from typing import Final
 
-from etl.errors import StateError
 from etl.lake.scan import is_known, table_of
+from etl.lake.scratch import open_scratch, signed
 
-_SIGN = 1 << 63
-"""SQLite's integers are signed, hashes are not."""
+_SCHEMA: Final = (
+    "CREATE TABLE held (tab INTEGER NOT NULL, key INTEGER NOT NULL, file INTEGER NOT NULL);"
+)
+
+
+@contextmanager
+def open_keys() -> Iterator["Keys"]:
+    """Open an empty set of keys; it vanishes on every way out. Raises StateError."""
+    with open_scratch(_SCHEMA) as database:
+        yield Keys(database)
 
 
 class Keys:
-    """The keys of rows by table, and the files that hold them. Open it by `with`."""
+    """The keys of rows by table, and the files that hold them."""
 
-    def __enter__(self) -> Self:
-        self._database = sqlite3.connect("", isolation_level=None)  # a file without a name
-        self._database.execute("PRAGMA journal_mode = OFF")
-        self._database.execute(
-            "CREATE TABLE held (tab INTEGER NOT NULL, key INTEGER NOT NULL, file INTEGER NOT NULL)"
-        )
-        self._database.execute("BEGIN")
+    def __init__(self, database: sqlite3.Connection) -> None:
+        """Begin with none."""
+        self._database = database
         self._indexed = False
         self._paths: list[str] = []
         self._tables: dict[str, int] = {}
-        return self
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, error: BaseException | None, _where: object
-    ) -> None:
-        self._database.close()
-        if isinstance(error, sqlite3.Error):
-            raise StateError(
-                f"The temporary database of keys failed: {error}.",
-                advice="It takes 60 bytes a row: let SQLITE_TMPDIR name a folder with that room.",
-            ) from error
 
     def add(self, path: str, rows: Iterable[tuple[str, int]]) -> int:
         """Add the keys of a data file; return how many there were."""
@@ -43,7 +36,7 @@ class Keys:
         self._paths.append(path)
         before = self._database.total_changes
         self._database.executemany(
-            "INSERT INTO held VALUES (?, ?, ?)", ((table, key - _SIGN, file) for _, key in rows)
+            "INSERT INTO held VALUES (?, ?, ?)", ((table, signed(key), file) for _, key in rows)
         )
         return self._database.total_changes - before
 
@@ -69,7 +62,7 @@ class Keys:
         for table, rows in landed.items():
             find, number = "SELECT 1 FROM held WHERE tab = ? AND key = ?", self._number_of(table)
             lost = sum(
-                self._database.execute(find, (number, key - _SIGN)).fetchone() is None
+                self._database.execute(find, (number, signed(key))).fetchone() is None
                 for key in (rows if is_known(table) else ())
             )
             if lost:

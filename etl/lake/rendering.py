@@ -4,9 +4,9 @@ It notes in a test's record what each answer covers, so that whatever comes twic
 """
 
 from collections import Counter
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import pyarrow as pa
 
@@ -31,8 +31,8 @@ from etl.tables.receipts import Became, Receipt
 from etl.tables.registry import endpoints, tables
 from etl.tables.sessions import SESSION_RESULTS, SessionsPage
 from etl.tables.values import (
+    FETCHED_AT,
     RUN_COLUMNS,
-    TIMESTAMP,
     AnyTable,
     Array,
     Cells,
@@ -43,6 +43,9 @@ from etl.tables.values import (
     field_name,
     printable,
 )
+
+Extra: TypeAlias = Sequence[str | None] | None
+"""What the rows of an answer hold beside their columns, as JSON."""
 
 
 @dataclass(slots=True)
@@ -161,18 +164,11 @@ class Renderer:
         self._feeds = plan.feeds
         self._fed_by: dict[str, list[AnyTable]] = {}
         self._listed_by: dict[str, AnyTable] = {}
-        self._shapes: dict[str, Shape] = {}
+        self._shapes = shapes_of(plan)
         for table in plan.tables:
             self._fed_by.setdefault(table.endpoint.name, []).append(table)
             if table.lists_files and table.files is not None:
                 self._listed_by[table.files.receipt.name] = table
-            self._shapes[table.name] = shape_of(
-                layout_of(table, plan.partition_by), (*table.columns, *RUN_COLUMNS), table.version
-            )
-        layout = Layout(rejects.NAME, plan.partition_by, None)
-        self._shapes[rejects.NAME] = shape_of(
-            layout, (*rejects.COLUMNS, *RUN_COLUMNS), rejects.VERSION
-        )
 
     def begin_batch(self) -> Superseded:
         """Begin with nothing replaced; return what is to hold what this batch replaces."""
@@ -292,6 +288,8 @@ class Renderer:
             self._take_rejects(answer, rows.rejects, record, rendered)
         if isinstance(content, Receipt):
             self._note_file(answer, content, rendered)
+        if _is_of_test(answer) and self._plan.keeps_bodies and any(rendered.made.values()):
+            rendered.keeps_body = True
 
     def _hold_rows(
         self,
@@ -368,13 +366,9 @@ class Renderer:
         session: Session | None,
     ) -> Gathered:
         """Return some of an answer's rows as they go into a batch."""
-        cells, extra = rows.cells, rows.extra
-        if len(places) != len(rows.keys):
-            cells = {name: _chosen(column, places) for name, column in cells.items()}
-            extra = None if extra is None else [extra[place] for place in places]
-        columns = [cells.get(column.name) for column in table.columns]
-        made = self._whole_rows(table.name, answer, columns, extra, len(places))
-        shape = self._shapes[table.name]
+        cells, extra = chosen_rows(rows, places)
+        shape, run_id = self._shapes[table.name], self._plan.run_id
+        made = whole_rows(shape.full_schema, answer, run_id, cells, extra, len(places))
         return Gathered(table.name, shape, made, rows.order, session, layer)
 
     def _take_rejects(
@@ -386,46 +380,74 @@ class Renderer:
         if not fresh:
             return
         covered.update(dict.fromkeys(fresh, 0))
-        rejected = list(fresh.values())
-        count = len(rejected)
-        values: Sequence[Sequence[Value] | None] = [
-            [answer.endpoint] * count,
-            None,
-            [reject.session_id for reject in rejected],
-            [reject.reason for reject in rejected],
-            [reject.body for reject in rejected],
-        ]
-        columns = [None if column is None else Cells(pa.string(), column) for column in values]
-        made = self._whole_rows(rejects.NAME, answer, columns, None, count)
-        shape = self._shapes[rejects.NAME]
+        shape, cells = self._shapes[rejects.NAME], reject_cells(answer, list(fresh.values()))
+        made = whole_rows(shape.full_schema, answer, self._plan.run_id, cells, None, len(fresh))
         rendered.rows.append(Gathered(rejects.NAME, shape, made, 0, None))
-        rendered.made[rejects.NAME] = rendered.made.get(rejects.NAME, 0) + count
+        rendered.made[rejects.NAME] = rendered.made.get(rejects.NAME, 0) + len(fresh)
         rendered.changes_record = True
 
-    def _whole_rows(
-        self,
-        table: str,
-        answer: Answer,
-        columns: Sequence[Array | Cells | None],
-        extra: Sequence[str | None] | None,
-        count: int,
-    ) -> pa.RecordBatch | LooseRows:
-        """Return rows with what the run adds. A column that is None is the answer's own."""
-        schema = self._shapes[table].full_schema
-        shared = {"test_id": answer.test_id, "session_id": answer.session_id}
-        own = [
-            Cells(pa.string(), [shared[name]] * count) if column is None else column
-            for name, column in zip(schema.names, columns, strict=False)
-        ]
-        run = (
-            Cells(pa.string(), [self._plan.run_id] * count),
-            Cells(TIMESTAMP, [answer.fetched_at_us] * count),
-            Cells(pa.string(), extra or [None] * count),
+
+def whole_rows(
+    schema: pa.Schema,
+    answer: Answer,
+    run_id: str,
+    cells: Mapping[str, Array | Cells],
+    extra: Sequence[str | None] | None,
+    count: int,
+) -> pa.RecordBatch | LooseRows:
+    """Return rows of an answer with what the answer and the run add; null is what nobody has."""
+    shared: dict[str, Value] = {
+        "test_id": answer.test_id,
+        "session_id": answer.session_id,
+        "_run_id": run_id,
+        FETCHED_AT: answer.fetched_at_us,
+    }
+    known = {**cells, "_extra": Cells(pa.string(), extra or [None] * count)}
+    columns = [
+        known[name] if name in known else Cells(kind, [shared.get(name)] * count)
+        for name, kind in zip(schema.names, schema.types, strict=True)
+    ]
+    loose = [column.values for column in columns if isinstance(column, Cells)]
+    if len(loose) == len(columns):
+        return LooseRows(answer.test_id, loose, count)
+    return pa.RecordBatch.from_arrays([*map(array_of, columns)], schema=schema)
+
+
+def chosen_rows(rows: Rows, places: Sequence[int]) -> tuple[Mapping[str, Array | Cells], Extra]:
+    """Return the cells of some of an answer's rows, and what else these hold."""
+    if len(places) == len(rows.keys):
+        return rows.cells, rows.extra
+    cells = {name: _chosen(column, places) for name, column in rows.cells.items()}
+    return cells, None if rows.extra is None else [rows.extra[place] for place in places]
+
+
+def reject_cells(answer: Answer, found: Sequence[Reject]) -> Mapping[str, Cells]:
+    """Return rejects as rows of their table."""
+    values: dict[str, Sequence[Value]] = {
+        "endpoint": [answer.endpoint] * len(found),
+        "session_id": [reject.session_id for reject in found],
+        "reason": [reject.reason for reject in found],
+        "body": [reject.body for reject in found],
+    }
+    return {name: Cells(pa.string(), column) for name, column in values.items()}
+
+
+def _is_of_test(answer: Answer) -> bool:
+    """Say whether it is about a test as a whole: no session of it, and no page."""
+    return answer.test_id is not None and answer.session_id is None and answer.object_id is None
+
+
+def shapes_of(plan: LandingPlan) -> dict[str, Shape]:
+    """Return how the files of each table look, by its name; those of `rejects` too."""
+    shapes = {
+        table.name: shape_of(
+            layout_of(table, plan.partition_by), (*table.columns, *RUN_COLUMNS), table.version
         )
-        loose = [column.values for column in (*own, *run) if isinstance(column, Cells)]
-        if len(loose) == len(schema):
-            return LooseRows(answer.test_id, loose, count)
-        return pa.RecordBatch.from_arrays([*map(array_of, (*own, *run))], schema=schema)
+        for table in plan.tables
+    }
+    layout = Layout(rejects.NAME, plan.partition_by, None)
+    shapes[rejects.NAME] = shape_of(layout, (*rejects.COLUMNS, *RUN_COLUMNS), rejects.VERSION)
+    return shapes
 
 
 _LISTINGS: Final = frozenset({SESSION_RESULTS.name, COMPLETED_SESSIONS.name})

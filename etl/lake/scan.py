@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import PurePosixPath
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,23 +28,26 @@ def is_known(table: str) -> bool:
 
 def may_hold(path: str, test_ids: Collection[str]) -> bool:
     """Say whether a file's path leaves room for rows of these tests."""
-    test_id = dict(_partitions(path)).get("test_id")
+    test_id = dict(partitions_of(path)).get("test_id")
     return test_id is None or test_id in test_ids
 
 
 def rows_in(
-    lake: LocalLake, path: str, columns: Sequence[str]
-) -> Iterator[tuple[str, tuple[object, ...]]]:
+    lake: LocalLake, path: str, columns: Sequence[str], *, distinct: bool = False
+) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """Yield the test id and the values of `columns` of each row of a file.
 
-    Raises ValueError if the file cannot be read as Parquet with these columns.
+    What many rows have in common is yielded a few times if it may be `distinct`. Raises
+    ValueError if the file cannot be read as Parquet with these columns.
     """
-    in_path = dict(_partitions(path))
+    in_path = dict(partitions_of(path))
     wanted = list(dict.fromkeys([*columns, "test_id"]))
     try:
         with pq.ParquetFile(lake.root / path) as file:
             names = [name for name in wanted if name in file.schema_arrow.names]
-            for batch in file.iter_batches(columns=names):
+            for rows in file.iter_batches(columns=names):
+                whole = pa.Table.from_batches([rows])
+                batch = whole.group_by(names).aggregate([]) if distinct else whole
                 count = batch.num_rows
                 read = {name: batch.column(name).to_pylist() for name in names}
                 for name in set(wanted) - read.keys():
@@ -94,7 +98,7 @@ def rows_elsewhere(lake: LocalLake, path: str) -> int:
     Raises ValueError if the file cannot be read.
     """
     table = tables().get(table_of(path))
-    in_path = dict(_partitions(path))
+    in_path = dict(partitions_of(path))
     dates = table.dates if table is not None else None
     layout = Layout(table_of(path), tuple(name for name in in_path if name != "test_id"), dates)
     if not layout.columns or dates is None:
@@ -112,5 +116,6 @@ def rows_elsewhere(lake: LocalLake, path: str) -> int:
         raise ValueError(f"{path} cannot be read") from error
 
 
-def _partitions(path: str) -> Iterator[tuple[str, str | None]]:
+def partitions_of(path: str) -> Iterator[tuple[str, str | None]]:
+    """Yield the partition columns of a data file's path, and their values."""
     return (partition_value(folder) for folder in PurePosixPath(path).parts[1:-1] if "=" in folder)

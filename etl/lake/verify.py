@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from etl.errors import LakeError
 from etl.lake import commits
 from etl.lake.commits import CommitNames
-from etl.lake.keys import Keys
+from etl.lake.keys import Keys, open_keys
 from etl.lake.local import LocalLake
 from etl.lake.names import read_data_name
 from etl.lake.recovery import RUN_ID
@@ -236,7 +236,7 @@ def _read_all(
 ) -> None:
     """Read every byte and row: hashes, folders, keys, and what the record says of them."""
     suspects = {finding.path for finding in verification.findings}
-    with Keys() as keys:
+    with open_keys() as keys:
         for path, file in committed.items():
             if path not in suspects and path in record.files:
                 _read_file(lake, file, keys, verification)

@@ -6,10 +6,10 @@ list of its own that could disagree with them.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from etl.ledger.records import Record, Session, session_key
+from etl.ledger.records import SESSIONS, Record, Session, session_key
 
 Fed = Mapping[str, Sequence[str]]
 """The tables of a pipeline that each session-level endpoint feeds, by its name."""
@@ -42,6 +42,11 @@ class Feeds:
         if product and (product == CLASSIC) is not (endpoint in self.classic):
             return False
         return products is None or not product or product == STUDYV2 or product in products
+
+    def only(self, tables: Collection[str]) -> "Feeds":
+        """Return what is asked for some tables alone."""
+        fed = {name: [one for one in fed if one in tables] for name, fed in self.fed.items()}
+        return replace(self, fed={name: some for name, some in fed.items() if some})
 
     def of(self, test_id: str) -> Fed:
         """Return what is asked of a test's sessions."""
@@ -88,6 +93,28 @@ def answered(
     record.not_before_us.get(endpoint, {}).pop(session_id, None)
     if not _owes(record, fed, key):
         record.due.pop(session_id, None)
+
+
+def made_anew(
+    record: Record, fed: Fed, endpoint: str, session_id: str, made: Mapping[str, int]
+) -> bool:
+    """Note how many rows a session's answer makes now; return whether that is another number."""
+    key = session_key(session_id)
+    before = {table: record.answered.get(table, {}).get(key) for table in made}
+    for table, rows in made.items():
+        record.answered.setdefault(table, {})[key] = rows
+    answered(record, fed, endpoint, session_id, {})
+    return before != made
+
+
+def unmet(record: Record, fed: Fed) -> tuple[set[int], bool]:
+    """Return the keys of known sessions that owe something and are not due, for all is known.
+
+    Also whether the table of the listing holds them all, so that nobody need list them again.
+    """
+    owing = {key for key in record.sessions_known() if _owes(record, fed, key)}
+    missing = owing - set(map(session_key, record.due))
+    return missing, missing <= record.covered.get(SESSIONS, {}).keys()
 
 
 def not_there(record: Record, endpoint: str, session_id: str, looked_at_us: int) -> bool:

@@ -17,7 +17,10 @@ import xxhash
 from etl.paging.values import Listing, Outcome, PageView, Place
 
 _VERSION: Final = 1
-_LISTED: Final = ("sessions", "completed_sessions")
+SESSIONS: Final = "sessions"
+"""The table of what today's listings hold."""
+
+_LISTED: Final = (SESSIONS, "completed_sessions")
 
 
 def session_key(session_id: str) -> int:

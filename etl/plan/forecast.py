@@ -1,15 +1,15 @@
 """Foresees what a run asks, kind by kind, from what the ledger knows; makes no request."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
 from etl.client.values import Scope
 from etl.config.models import Connection
-from etl.ledger.due import goes_on, is_test_due, keys_due
+from etl.ledger.due import goes_on, is_test_due, keys_due, unmet
 from etl.ledger.frames import Identity
 from etl.ledger.held import objects_due
 from etl.ledger.reading import LedgerState
@@ -23,14 +23,15 @@ from etl.plan.orders import (
     CATALOGUE,
     CATALOGUE_UNDER_WAY,
     PRODUCTS,
-    SESSION_TABLES,
+    TABLES,
     Order,
+    by_endpoint,
     dialect_note,
     endpoints_asked,
     feeds_of,
     files_asked,
     lists_classic,
-    session_tables,
+    tables_asked,
 )
 from etl.tables.completed_sessions import COMPLETED_SESSIONS
 from etl.tables.sessions import SESSION_RESULTS
@@ -42,6 +43,10 @@ TOKEN_LIFE_SECONDS: Final = 3600.0
 
 _WORKSPACES: Final = "workspaces"
 _TESTS_PAGES: Final = "pages of tests"
+
+
+KeptKeys: TypeAlias = Mapping[tuple[str, str], Collection[int | None]]
+"""The sessions whose answers the lake keeps, by endpoint and test; None is the test itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +65,18 @@ class Forecast:
     notes: Sequence[str]
 
 
-def forecast(order: Order, state: LedgerState, now_us: int) -> Forecast:
+def forecast(
+    order: Order,
+    state: LedgerState,
+    now_us: int,
+    kept_keys: Callable[[Collection[str]], KeptKeys],
+) -> Forecast:
     """Return what a run would ask if nothing has changed since the last one.
 
     A test never looked at counts as one page: nobody knows yet how many sessions it has.
+    `kept_keys` tells whose answers to some endpoints are kept, where a table was added.
     """
-    foresight = _Foresight(order, state, now_us)
+    foresight = _Foresight(order, state, now_us, kept_keys)
     requests = Counter(foresight.catalogue_pages())
     unknown_tests = 0
     for test in foresight.tests:
@@ -108,7 +119,13 @@ def _by_test(answers: Collection[Identity]) -> dict[str | None, list[Identity]]:
 class _Foresight:
     """What the next run asks, as far as the state tells."""
 
-    def __init__(self, order: Order, state: LedgerState, now_us: int) -> None:
+    def __init__(
+        self,
+        order: Order,
+        state: LedgerState,
+        now_us: int,
+        kept_keys: Callable[[Collection[str]], KeptKeys],
+    ) -> None:
         self._order = order
         self._state = state
         self._now_us = now_us
@@ -123,8 +140,10 @@ class _Foresight:
         self._dialect = remembered(
             state.notes.get(dialect_note(order.connection)), order.pipeline.pagination
         )
-        known_tables = state.notes.get(SESSION_TABLES, "").split()
-        self._table_added = not set(session_tables(order.pipeline).split()) <= set(known_tables)
+        added = set(tables_asked(order.pipeline).split())
+        added.difference_update(state.notes.get(TABLES, "").split())
+        self._added = by_endpoint(added)
+        self._kept = kept_keys(self._added) if self._added else {}
         self._paid = _by_test(state.in_inbox)
 
     def _listed_now(self) -> Sequence[str]:
@@ -172,8 +191,8 @@ class _Foresight:
         known, total = record.sessions_known(), record.listing.total
         if total is None and (known or record.listing.whole):
             total = len(known)
-        if self._table_added:
-            record.forget_listing()  # as the run does, to meet the sessions that are due now
+        met = self._add_tables(test, record) if self._added else set()
+        listed_now |= self._is_reopened(test, record, known)
         relisted = listed_now and not record.listing.whole
         unlisted = min(total or 0, rows_in_reach(self._dialect)) - len(known) if relisted else 0
         requests = self._pages(test, record, total) if listed_now else Counter[str]()
@@ -181,7 +200,7 @@ class _Foresight:
             if not self._feeds.has(test, endpoint.name):
                 continue
             if endpoint.scope is Scope.SESSION:
-                due = self._sessions(test, endpoint.name, record, known if relisted else ())
+                due = self._sessions(test, endpoint.name, record, known if relisted else met)
                 requests[endpoint.name] = due + max(0, unlisted)
             else:
                 is_due = relisted or is_test_due(record, endpoint.name, self._now_us)
@@ -190,6 +209,32 @@ class _Foresight:
             objects = {name for name, _ in objects_due(record, table, kind, self._now_us)}
             requests[kind] = len(objects - {found for _, found, _ in self._paid_for(test, kind)})
         return _Ahead(requests, listed_now and total is None)
+
+    def _add_tables(self, test: str, record: Record) -> set[int]:
+        """Note what the run does where tables were added; return the sessions then due."""
+        fed: dict[str, Sequence[str]] = {}
+        for endpoint, names in self._added.items():
+            kept = self._kept.get((endpoint, test), ())
+            if endpoint in self._feeds.fed:
+                for table in names:
+                    landed = record.answered.setdefault(table, {})
+                    landed.update({key: 0 for key in kept if key is not None} | landed)
+                if self._feeds.has(test, endpoint):
+                    fed[endpoint] = names
+            elif not kept:
+                record.asked_at_us.pop(endpoint, None)
+        missing, is_listed = unmet(record, fed)
+        listings = (SESSION_RESULTS.name, COMPLETED_SESSIONS.name)
+        if not is_listed or any(
+            name in self._added and self._feeds.has(test, name) for name in listings
+        ):
+            record.forget_listing()
+        return missing
+
+    def _is_reopened(self, test: str, record: Record, known: Collection[int]) -> bool:
+        """Say whether a test is looked at in any case: its listing is known no more."""
+        listing = listing_of(self._order, self._feeds, test)
+        return record.is_unread and bool(known) and listing is not None
 
     def _pages(self, test: str, record: Record, total: int | None) -> Counter[str]:
         """Return the pages that the look at its listing takes; those paid lately are at hand."""

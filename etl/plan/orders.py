@@ -1,10 +1,11 @@
 """Decides what a run is to do for a pipeline: which tests, tables and endpoints."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from pydantic import SecretStr
 
 from etl.client.values import Endpoint, Scope
@@ -18,7 +19,7 @@ from etl.tables.sessions import SESSION_RESULTS
 from etl.tables.values import AnyTable
 
 PRODUCTS: Final = "product types"
-SESSION_TABLES: Final = "tables asked session by session"
+TABLES: Final = "tables asked by test or session"
 CATALOGUE: Final = "catalogue"
 CATALOGUE_UNDER_WAY: Final = "catalogue under way"
 """The names of the ledger's notes of what decides what is asked."""
@@ -145,8 +146,7 @@ def feeds_of(pipeline: Pipeline) -> Feeds:
 def endpoints_asked(order: Order) -> list[Endpoint[Any]]:
     """Return what is asked by test or session, in the order of the pipeline's tables."""
     asked = dict.fromkeys(tables()[name].endpoint for name in order.tables)
-    scopes = (Scope.TEST, Scope.SESSION)
-    return [one for one in asked if one.scope in scopes and one not in _LISTINGS]
+    return [one for one in asked if keeps(one)]
 
 
 def files_asked(order: Order) -> list[AnyTable]:
@@ -160,16 +160,35 @@ def files_asked(order: Order) -> list[AnyTable]:
     ]
 
 
-def session_tables(pipeline: Pipeline) -> str:
-    """Return the tables that new pages fill, or what these list, as they are noted."""
+def recall_products(feeds: Feeds, noted: str | None) -> None:
+    """Learn the product types that a ledger has noted."""
+    feeds.product_of.update(msgspec.json.decode(noted or "{}", type=dict[str, str]))
+
+
+def tables_asked(pipeline: Pipeline) -> str:
+    """Return the tables asked for by test or session, as they are noted."""
     endpoints = {name: tables()[name].endpoint for name in pipeline.tables}
     return " ".join(
-        sorted(
-            name
-            for name, endpoint in endpoints.items()
-            if endpoint.scope is Scope.SESSION or endpoint in _LISTINGS
-        )
+        sorted(name for name, one in endpoints.items() if keeps(one) or is_listing(one))
     )
+
+
+def by_endpoint(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return tables by the names of the endpoints that feed them."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(tables()[name].endpoint.name, []).append(name)
+    return found
+
+
+def is_listing(endpoint: Endpoint[Any]) -> bool:
+    """Say whether an endpoint is asked page by page, until it is proved."""
+    return endpoint in (SESSION_RESULTS, COMPLETED_SESSIONS)
+
+
+def keeps(endpoint: Endpoint[Any]) -> bool:
+    """Say whether the lake keeps an endpoint's answers: those about one test or session."""
+    return endpoint.scope in (Scope.TEST, Scope.SESSION) and not is_listing(endpoint)
 
 
 def dialect_note(connection: Connection) -> str:
@@ -193,10 +212,6 @@ def lists_classic(order: Order) -> bool:
 def exportable() -> dict[str, AnyTable]:
     """Return the tables that this version can fill, by name."""
     return dict(tables())
-
-
-_LISTINGS: Final = (SESSION_RESULTS, COMPLETED_SESSIONS)
-"""What is asked page by page, until it is proved."""
 
 
 def _refuse_foreign(asked: Collection[str], has: Collection[str], what: str, name: str) -> None:

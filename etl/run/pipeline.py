@@ -25,10 +25,12 @@ from anyio import (
 from etl.client.http import Client
 from etl.client.values import Answer
 from etl.errors import EtlError
+from etl.lake.adding import add_tables
 from etl.lake.claims import refuse_shared
 from etl.lake.landing import Kept, Landing
 from etl.lake.local import LocalLake
 from etl.lake.media_parts import MediaParts
+from etl.lake.rebuilding import Rebuilt
 from etl.lake.records import Records
 from etl.lake.recovery import Recovery, recover
 from etl.lake.rendering import Tally, landing_plan
@@ -45,12 +47,13 @@ from etl.plan.orders import (
     CATALOGUE,
     CATALOGUE_UNDER_WAY,
     PRODUCTS,
-    SESSION_TABLES,
+    TABLES,
     Order,
     dialect_note,
     files_asked,
     lists_classic,
-    session_tables,
+    recall_products,
+    tables_asked,
 )
 from etl.report.progress import Progress
 from etl.run.backfilling import begun, left_of, taken_up
@@ -150,6 +153,7 @@ class PipelineRun:
         self._stop_early: str | None = None
         self._backfill: Backfill | None = None
         self._backfill_note: str | None = None
+        self._added = Rebuilt()
 
     def stop(self, because: str) -> None:
         """Fetch nothing more, land what was fetched, and end."""
@@ -186,6 +190,9 @@ class PipelineRun:
                 self.outcome.recovery.next_batch,
                 lambda: self._notes(looks),
             )
+            landing.tally.rows += self._added.made
+            landing.tally.files += self._added.files
+            landing.tally.bytes += self._added.bytes
             self.outcome.tally = landing.tally
             self._progress.begin_pipeline(self._order.name, 0, landing.tally, self._client)
             await self._stages(looks, landing, stores)
@@ -204,7 +211,7 @@ class PipelineRun:
 
     def _notes(self, looks: Looks) -> dict[str, str]:
         """Return what a fresh machine needs to know beside the records."""
-        notes = {**self._personal.notes(), SESSION_TABLES: session_tables(self._order.pipeline)}
+        notes = {**self._personal.notes(), TABLES: tables_asked(self._order.pipeline)}
         if self._feeds.product_of:
             notes[PRODUCTS] = _packed_products(self._feeds)
         if self._backfill_note is not None:
@@ -419,11 +426,11 @@ class PipelineRun:
         stack.enter_context(self._lake.locked(self._order.name))
         if ledger.set_aside is not None:
             self.outcome.notes.append(f"An unreadable ledger was set aside: {ledger.set_aside}.")
-        self._read_products(ledger)
+        recall_products(self._feeds, ledger.note(PRODUCTS))
         self.outcome.recovery = recover(self._lake, ledger, self._plan)
         self.outcome.notes += self.outcome.recovery.sentences()
-        self._read_products(ledger)
-        self._note_session_tables(ledger)
+        recall_products(self._feeds, ledger.note(PRODUCTS))  # an adopted commit may tell more
+        self._add_tables(ledger)
         self._refuse_shared(ledger, self._order.tests)
         self._take_up_backfill(ledger)
         ledger.begin_run(self._world.run_id, self._world.now_us())
@@ -443,20 +450,16 @@ class PipelineRun:
         pipeline = self._order.pipeline
         refuse_shared(self._lake, ledger, pipeline.name, tests, pipeline.tables)
 
-    def _read_products(self, ledger: Ledger) -> None:
-        """Recall the product types; a commit that was adopted may have told more of them."""
-        self._feeds.product_of.update(
-            msgspec.json.decode(ledger.note(PRODUCTS) or "{}", type=dict[str, str])
-        )
-
-    def _note_session_tables(self, ledger: Ledger) -> None:
-        """Where a table has been added, have the listings read again: its sessions are due."""
-        names = session_tables(self._order.pipeline)
-        known = ledger.note(SESSION_TABLES) or ""
-        if set(names.split()) - set(known.split()):
-            ledger.read_all_again()
+    def _add_tables(self, ledger: Ledger) -> None:
+        """Where a table was added, fill it from kept answers, and have the rest of it asked."""
+        names, known = tables_asked(self._order.pipeline), ledger.note(TABLES) or ""
+        added = set(names.split()) - set(known.split())
+        if added and ledger.commits_known():
+            self._added = add_tables(self._lake, ledger, self._plan, added, {TABLES: names})
+            self.outcome.recovery.next_batch = max(ledger.commits_known()) + 1
+            self.outcome.notes += self._added.sentences()
         if names != known:
-            ledger.keep_note(SESSION_TABLES, names)
+            ledger.keep_note(TABLES, names)
 
     def _work(self, ledger: Ledger, tests: Sequence[str]) -> list[Work]:
         """Return the tests to look at: those of the round, or those that were named."""

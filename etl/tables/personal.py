@@ -6,7 +6,8 @@ names that the API gives, values are known to the inbox alone, until their batch
 """
 
 import hmac
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -26,6 +27,7 @@ from etl.tables.sessions import SessionsPage, page_view
 from etl.tables.values import AnyTable, Array, Reject, Rows, key_hash, row_hash
 
 _SESSION: Final = "session_id"
+_HASHED: Final = re.compile("[0-9a-f]{64}")
 _KEY_NOTE: Final = "hash key"
 _encode = msgspec.json.Encoder().encode
 
@@ -49,7 +51,7 @@ class PersonalData:
         hashed = self._hashed.get(table.name, set())
         excluded = self._excluded.get(table.name, set())
         columns = {
-            name: self._hashes_of(column)
+            name: self._hashes_of(column, self._hash)
             if name in hashed
             else pa.nulls(len(column), column.type)
             if name in excluded
@@ -68,6 +70,24 @@ class PersonalData:
             rejects=[self.reject(reject) for reject in rows.rejects],
             keeps_body=False,
         )
+
+    def hidden(self, table: str, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """Return rows that landed under other rules as they would land now.
+
+        What was left out or hashed already stays so.
+        """
+        if self._kept:
+            return rows
+        hashed, excluded = self._hashed.get(table, set()), self._excluded.get(table, set())
+        columns = [
+            self._hashes_of(column, self._hash_once)
+            if field.name in hashed
+            else pa.nulls(rows.num_rows, field.type)
+            if field.name in (*excluded, "_extra")
+            else column
+            for field, column in zip(rows.schema, rows.columns, strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(columns, schema=rows.schema)
 
     def reject(self, reject: Reject) -> Reject:
         """Return a reject as it lands: without its body where anything is excluded or hashed."""
@@ -123,9 +143,12 @@ class PersonalData:
     def _hash(self, value: str) -> str:
         return hmac.digest(self._key, value.encode(), "sha256").hex()
 
-    def _hashes_of(self, column: Array) -> Array:
+    def _hash_once(self, value: str) -> str:
+        return value if _HASHED.fullmatch(value) else self._hash(value)
+
+    def _hashes_of(self, column: Array, hashed: Callable[[str], str]) -> Array:
         values: list[str | None] = column.to_pylist()
-        known = {value: self._hash(value) for value in set(values) if value is not None}
+        known = {value: hashed(value) for value in set(values) if value is not None}
         return pa.array([None if value is None else known[value] for value in values], pa.string())
 
     def _keyed(self, listed: int) -> int:
