@@ -198,7 +198,7 @@ async def test_what_will_not_pass_is_told_with_its_test(tmp_path: Path, status: 
 
 async def test_a_404_says_what_it_may_mean(tmp_path: Path):
     async with asking(tmp_path, Api(web.Response(status=404))) as client:
-        with pytest.raises(NotFound, match="Classic tests are not served"):
+        with pytest.raises(NotFound, match="does not show it"):
             await client.fetch(page())
 
 

@@ -57,7 +57,7 @@ def disorder(lake: Path, pipeline: str) -> list[str]:
     present = {
         str(path.relative_to(lake)): path
         for path in lake.rglob("*")
-        if path.is_file() and "_etl" not in path.relative_to(lake).parts
+        if path.is_file() and not {"_etl", "_files"} & set(path.relative_to(lake).parts)
     }
     found += [f"no commit names {name}" for name in present.keys() - named.keys()]
     found += [f"a commit names {name}, which is gone" for name in named.keys() - present.keys()]
