@@ -43,7 +43,7 @@ from tests.exporting import IMPATIENT, TESTS, Project, open_project
 
 WORKSPACES = "/usertesting/api/v1/workspaces"
 DETAILS = ("session_details", "demographics", "task_groups", "tasks")
-ALL = ("sessions", *DETAILS, "transcripts", "qx_scores", "highlight_reels")
+ALL = ("sessions", *DETAILS, "transcripts", "qx_scores")
 
 
 def opened(project: Project, **more: Any) -> AbstractAsyncContextManager[Api]:
@@ -295,8 +295,9 @@ async def test_a_session_without_what_is_asked_is_passed_over(tmp_path: Path):
 
 async def test_what_is_no_table_or_no_test_is_refused_before_anything_is_sent(tmp_path: Path):
     async with open_project(tmp_path, 3) as project, opened(project) as api:
-        with pytest.raises(UsageError, match="no table 'workspaces'"):
-            await rows(api.batches("workspaces", project.tests[0]))
+        for table in ("workspaces", "completed_sessions", "videos", "no such table"):
+            with pytest.raises(UsageError, match=f"cannot iterate over the table '{table}'"):
+                await rows(api.batches(table, project.tests[0]))
         with pytest.raises(UsageError, match="'today' is not a test id"):
             await rows(api.pages("today"))
         assert api.usage.total == 0

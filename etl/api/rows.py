@@ -18,6 +18,7 @@ from etl.ledger.records import Record
 from etl.plan.orders import exportable
 from etl.run.pipeline import World
 from etl.tables import rejects
+from etl.tables.completed_sessions import COMPLETED_SESSIONS
 from etl.tables.personal import personal_data
 from etl.tables.sessions import SESSION_RESULTS
 from etl.tables.values import AnyTable
@@ -91,16 +92,26 @@ def _as_test_id(text: str) -> str:
 
 
 def _tables_of(names: Sequence[str]) -> list[AnyTable]:
-    """Return tables that have a test's rows, by name. Raises UsageError for any other."""
-    known = {name: one for name, one in exportable().items() if not one.endpoint.is_of_account}
+    """Return tables whose rows one can ask for by the test. Raises UsageError for any other."""
+    known = {name: table for name, table in exportable().items() if _is_asked_by_test(table)}
     for name in names:
         if name not in known and name != rejects.NAME:
             raise UsageError(
-                f"A test has no table {name!r}.",
-                advice=f"It has: {', '.join((*known, rejects.NAME))}. What the account has, "
-                "such as workspaces, `get` asks for.",
+                f"One cannot iterate over the table {name!r}.",
+                advice=f"These can be: {', '.join((*known, rejects.NAME))}. `run_pipelines` "
+                "exports the others, `get` asks for whatever the API has.",
             )
     return [known[name] for name in names if name != rejects.NAME]
+
+
+def _is_asked_by_test(table: AnyTable) -> bool:
+    """Say whether a test's rows are answers to a request each, or pages of its sessions.
+
+    The pages of classic tests are proved by runs alone, and a video is made of its file.
+    """
+    endpoint = table.endpoint
+    of_file = table.files is not None and table.files.receipt is endpoint
+    return not (endpoint.is_of_account or endpoint is COMPLETED_SESSIONS or of_file)
 
 
 class _Rendering:
