@@ -135,6 +135,7 @@ def test_every_option_that_is_named_exists():
             "verify",
             "reset",
             "backfill",
+            "rebuild",
         )
     )
     assert named and not {option for option in named if option not in shown}
