@@ -15,6 +15,7 @@ from anyio import CancelScope, to_thread
 from etl.client.values import Answer, Fetched
 from etl.errors import AlreadyRunning
 from etl.lake import commits
+from etl.lake.ahead import Read, read_ahead
 from etl.lake.batch import Batch
 from etl.lake.commits import AnswerRow, Commit, answer_row
 from etl.lake.local import LocalLake
@@ -116,22 +117,22 @@ class Landing:
         """Render a frame's answers; writes row groups that have filled."""
         if kept.frame is not None:
             self._frames.append(kept.frame)
-        for item in kept.items:
+        for item, read in read_ahead(kept.items, self._plan.tables):
             if isinstance(item, Looked):
                 self._looks[item.test_id] = item
                 if ended(item) is not None:
                     self._settle(item.test_id, await self._records.of(item.test_id))
             else:
-                self._render(item, await self._records.of(item.answer.test_id or ""))
+                self._render(item, await self._records.of(item.answer.test_id or ""), read)
         self._batch.pack()
         if self._batch.has_full_row_group:
             await to_thread.run_sync(self._batch.write_full)
 
-    def _render(self, fetched: Fetched[Any], record: Record) -> None:
+    def _render(self, fetched: Fetched[Any], record: Record, read: Read) -> None:
         """Add what becomes of an answer to the batch."""
         answer = fetched.answer
         test_id = answer.test_id or ""
-        rendered = self._renderer.render(fetched, record)
+        rendered = self._renderer.render(fetched, record, read)
         known_as = self._plan.personal.answer(answer)
         self._answers.append(answer_row(known_as, rendered.made, keeps_body=rendered.keeps_body))
         self._body_bytes += len(answer.body) if rendered.keeps_body else 0

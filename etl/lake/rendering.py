@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 import pyarrow as pa
 
 from etl.client.values import Answer, Fetched, Scope, UnreadableBodyError
+from etl.lake.ahead import NOTHING, Read
 from etl.lake.batch import Shape, shape_of
 from etl.lake.choosing import Chooser, Superseded
 from etl.lake.holding import Again, hold, settle
@@ -175,8 +176,8 @@ class Renderer:
         self._chooser = Chooser()
         return self._chooser.superseded
 
-    def render(self, fetched: Fetched[Any], record: Record) -> Rendered:
-        """Make an answer's rows, and note in the record what it covers."""
+    def render(self, fetched: Fetched[Any], record: Record, read: Read = NOTHING) -> Rendered:
+        """Make an answer's rows, but those `read` ahead; note in the record what it covers."""
         answer, content = fetched.answer, fetched.content
         rendered = Rendered()
         if answer.status == 404:
@@ -198,7 +199,7 @@ class Renderer:
             if answer.endpoint in _LISTINGS:
                 rendered.page = content
                 self._begin_afresh(answer, record, rendered)
-            self._take_all(answer, content, record, rendered)
+            self._take_all(Fetched(answer, content), record, read, rendered)
             if isinstance(content, SessionsPage):
                 self._note_sessions(answer, content, record)
         self._note_answered(answer, record, rendered)
@@ -272,13 +273,15 @@ class Renderer:
             afresh.note_session(record, fed, session_id, session, answer.fetched_at_us)
 
     def _take_all(
-        self, answer: Answer, content: object, record: Record, rendered: Rendered
+        self, fetched: Fetched[Any], record: Record, read: Read, rendered: Rendered
     ) -> None:
         """Take the rows that each table makes of an answer."""
+        answer, content = fetched.answer, fetched.content
         rendered.keeps_body = self._plan.keeps_bodies and answer.session_id is not None
         replacing = self._replacing(answer, content, record)
         for table in self._fed_by.get(answer.endpoint, ()):
-            rows = self._plan.personal.rows(table, answer, table.rows_of(answer, content))
+            rows = read.get(table.name) or table.rows_of(answer, content)
+            rows = self._plan.personal.rows(table, answer, rows)
             if table.lists_files and table.name in self._plan.downloads:
                 self._hold_rows(table, answer, rows, replacing, record, rendered)
             else:

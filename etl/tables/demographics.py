@@ -3,16 +3,17 @@
 Source: `GET /api/v3/sessionResults/{sessionId}` (results-v2, DemographicInfoDto).
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import pyarrow as pa
 
-from etl.client.values import Answer
+from etl.client.values import Fetched
 from etl.tables.json_text import Document, Json, storable
 from etl.tables.kinds import TEXT
 from etl.tables.reading import Field, Reader
 from etl.tables.session_details import SESSION_DETAILS, served
-from etl.tables.values import SESSION_ID, TEST_ID, Column, Rows, Table
+from etl.tables.values import SESSION_ID, TEST_ID, Column, Rows, Table, alone
 
 _LIST: Final = "sessionParticipant.demographicsInfo"
 
@@ -30,11 +31,11 @@ _READER: Final = Reader(
 _KEY: Final = ("session_id", "position")
 
 
-def _rows_of(answer: Answer, details: Document) -> Rows:
-    found = served(answer, details, _LIST)
-    reading = _READER.read(found, odd=details.odd, session_id=answer.session_id)
-    reading.derived["participant_id"] = [_participant(details.value)] * len(reading.places)
-    return _READER.rows(reading, answer, _KEY)
+def _rows_of_each(fetched: Sequence[Fetched[Document]]) -> Sequence[Rows]:
+    reading = _READER.read_all([served(one, _LIST) for one in fetched])
+    participants = (_participant(one.content.value) for one in fetched)
+    reading.derived["participant_id"] = reading.shared(participants)
+    return _READER.rows_of_each(reading, fetched, _KEY)
 
 
 def _participant(details: Json) -> str | None:
@@ -50,5 +51,6 @@ TABLE: Final = Table(
     key=_KEY,
     endpoint=SESSION_DETAILS,
     columns=(TEST_ID, SESSION_ID, *_READER.columns),
-    rows_of=_rows_of,
+    rows_of=alone(_rows_of_each),
+    rows_of_each=_rows_of_each,
 )

@@ -58,11 +58,12 @@ def _rows_of(answer: Answer, content: Document) -> Rows:
     rows = surrounded(
         _READER.rows(reading, answer, _KEY[:-1]), value, {"testId", "qxScores", "meta"}, ()
     )
+    unknown = rows.unknown_fields.union(*about.unknown)
     return replace(
         rows,
-        rejects=[*rows.rejects, *about.rejects],
-        unknown_fields=rows.unknown_fields | about.unknown,
-        keeps_body=rows.keeps_body or bool(about.unknown),
+        rejects=[*rows.rejects, *about.rejects[0]],
+        unknown_fields=unknown,
+        keeps_body=rows.keeps_body or any(about.unknown),
     )
 
 

@@ -1,18 +1,19 @@
 """Reads served objects into columns, as a list of fields says.
 
-All rows are read at once, column by column. Where that meets a fault they are read one
-by one in the same way, so that a bad value costs its row; what no field names is kept.
+All rows are read at once, column by column, and those of many answers together. Where
+that meets a fault they are read answer by answer, then one by one, in the same way, so that
+a bad value costs its row; what no field names is kept.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from itertools import repeat
-from typing import Final, TypeAlias, cast
+from itertools import chain, repeat
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import msgspec
 
-from etl.client.values import Answer
+from etl.client.values import Answer, Fetched
 from etl.tables.json_text import Json, canonical, encodable, kind_of, plain, text_of
 from etl.tables.kinds import Fault, Kind
 from etl.tables.values import Cells, Column, Reject, Rows, Value, key_hash, key_hashes, row_hash
@@ -22,6 +23,7 @@ Level: TypeAlias = tuple[str, ...]
 """Where an object stands in another: the names that lead to it."""
 
 _OBJECTS: Final = {dict}
+_NONE: Final = frozenset[str]()
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _encode = msgspec.json.Encoder().encode
 
@@ -43,21 +45,57 @@ class Field:
         return tuple(level), name
 
 
+class Served(NamedTuple):
+    """Objects as an answer or a session serves them, or the reject that stands for them.
+
+    `session_id` is that of their rejects; `odd` says that they may hold what JSON proper
+    cannot say.
+    """
+
+    objects: Sequence[Json] | Reject
+    session_id: str | None = None
+    odd: bool = False
+
+
 @dataclass(slots=True)
 class Reading:
     """What was read of some served objects, and the rejects of those that could not be.
 
-    `places` are the places of the objects read among those served; `values` holds a
-    value for each of them, by column, and `extra` what no field names, as JSON.
-    `derived` are columns that the table makes of the objects: no part of a row's hash.
+    `objects` are those read, `places` their places among those served; `values` holds a
+    value for each of them, by column, `extra` what no field names, as JSON, and `unknown`
+    the names of that. `derived` are columns that the table makes of the objects: no part of
+    a row's hash. `counts` and `rejects` say what came of each that served some.
     """
 
     values: dict[str, list[Value]]
     derived: dict[str, list[Value]] = field(default_factory=dict)
+    objects: list[Object] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
     extra: list[str | None] = field(default_factory=list)
-    rejects: list[Reject] = field(default_factory=list)
-    unknown: set[str] = field(default_factory=set)
+    unknown: list[frozenset[str]] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    rejects: list[list[Reject]] = field(default_factory=list)
+
+    def shared(self, values: Iterable[Value]) -> list[Value]:
+        """Return a value for each object, given one for each that served some."""
+        return list(chain.from_iterable(map(repeat, values, self.counts)))
+
+    def parts(self) -> Iterator["Reading"]:
+        """Yield what was read of each that served some."""
+        start = 0
+        for count, rejects in zip(self.counts, self.rejects, strict=True):
+            own = slice(start, start + count)
+            start += count
+            yield Reading(
+                {name: values[own] for name, values in self.values.items()},
+                {name: values[own] for name, values in self.derived.items()},
+                self.objects[own],
+                self.places[own],
+                self.extra[own],
+                self.unknown[own],
+                [count],
+                [rejects],
+            )
 
 
 class Reader:
@@ -105,27 +143,30 @@ class Reader:
 
         `odd` says that they may hold what JSON proper cannot say.
         """
-        reading = Reading({column: [] for column, *_ in self._fields})
-        self._add(reading, served, session_id, odd=odd)
-        return reading
+        return self.read_all([Served(served, session_id, odd)])
 
     def read_each(
         self, served: Iterable[tuple[str | None, Sequence[Json] | Reject]], *, odd: bool
     ) -> Reading:
         """Read the objects of several sessions, each given its id, which becomes a column."""
-        reading = self.read(())
-        session_ids: list[Value] = []
-        for session_id, objects in served:
-            before = len(reading.places)
-            self._add(reading, objects, session_id, odd=odd)
-            session_ids += [session_id] * (len(reading.places) - before)
-        reading.derived["session_id"] = session_ids
+        some = [Served(objects, session_id, odd) for session_id, objects in served]
+        reading = self.read_all(some)
+        reading.derived["session_id"] = reading.shared(one.session_id for one in some)
+        return reading
+
+    def read_all(self, served: Sequence[Served]) -> Reading:
+        """Read what many serve, all at once; one after the other where that meets a fault."""
+        reading = Reading({column: [] for column, *_ in self._fields})
+        if len(served) < 2 or not self._took_all(reading, served):
+            for one in served:
+                self._add(reading, one)
         return reading
 
     def rows(self, reading: Reading, answer: Answer, key: Sequence[str]) -> Rows:
-        """Return what was read as rows; `key` names the columns of the table's key.
+        """Return all that was read as rows of one answer.
 
-        A key column that the objects do not fill is one that the answer does.
+        `key` names the columns of the table's key. One that the objects do not fill is one
+        that the answer does.
         """
         count = len(reading.places)
         filled: dict[str, Sequence[Value]] = {**reading.values, **reading.derived}
@@ -133,14 +174,22 @@ class Reader:
             filled[self._place.name] = reading.places
         # Named values without those that are null: a column added later changes no hash.
         named = map(self._row, *reading.values.values())
+        has_extra = any(reading.extra)
         return Rows(
             keys=_keys(key, filled, answer, count),
             hashes=list(map(row_hash, map(_encode, named))),
             cells=self._cells(filled, count),
-            extra=reading.extra if any(reading.extra) else None,
-            rejects=reading.rejects,
-            unknown_fields=frozenset(reading.unknown),
+            extra=reading.extra if has_extra else None,
+            rejects=list(chain.from_iterable(reading.rejects)),
+            unknown_fields=_NONE.union(*reading.unknown) if has_extra else _NONE,
         )
+
+    def rows_of_each(
+        self, reading: Reading, fetched: Sequence[Fetched[Any]], key: Sequence[str]
+    ) -> list[Rows]:
+        """Return what was read of each answer as its rows."""
+        parts = zip(fetched, reading.parts(), strict=True)
+        return [self.rows(part, one.answer, key) for one, part in parts]
 
     def _cells(self, values: Mapping[str, Sequence[Value]], count: int) -> dict[str, Cells]:
         """Return the cells of every column; null where nothing was read for it."""
@@ -150,49 +199,72 @@ class Reader:
             for column in self.columns
         }
 
-    def _add(
-        self,
-        reading: Reading,
-        served: Sequence[Json] | Reject,
-        session_id: str | None,
-        *,
-        odd: bool,
-    ) -> None:
+    def _took_all(self, reading: Reading, served: Sequence[Served]) -> bool:
+        """Read what many serve at once; say whether that was possible."""
+        lists = [
+            one.objects for one in served if not one.odd and not isinstance(one.objects, Reject)
+        ]
+        if len(lists) < len(served):
+            return False
+        counts = list(map(len, lists))
+        places = chain.from_iterable(map(range, counts))
+        try:
+            self._take(reading, list(chain.from_iterable(lists)), places)
+        except Fault:
+            return False
+        reading.counts += counts
+        reading.rejects += ([] for _ in served)
+        return True
+
+    def _add(self, reading: Reading, served: Served) -> None:
         """Read objects, all at once; one by one where that meets a fault."""
-        if isinstance(served, Reject):
-            reading.rejects.append(served)
-            return
+        before = len(reading.objects)
+        reading.rejects.append(self._added(reading, served))
+        reading.counts.append(len(reading.objects) - before)
+
+    def _added(self, reading: Reading, served: Served) -> list[Reject]:
+        objects, session_id, odd = served
+        if isinstance(objects, Reject):
+            return [objects]
         try:
             if not odd:
-                self._take(reading, served, range(len(served)))
-                return
+                self._take(reading, objects, range(len(objects)))
+                return []
         except Fault:
             pass  # told below, of the row that has it
-        for place, value in enumerate(served):
+        rejects = []
+        for place, value in enumerate(objects):
             try:
                 self._take(reading, [_proper(value)], [place])
             except Fault as fault:
-                reading.rejects.append(Reject(str(fault), text_of(value), session_id))
+                rejects.append(Reject(str(fault), text_of(value), session_id))
+        return rejects
 
-    def _take(self, reading: Reading, served: Sequence[Json], places: Collection[int]) -> None:
+    def _take(self, reading: Reading, served: Sequence[Json], places: Iterable[int]) -> None:
         """Add objects to what has been read: all of them, or none and a Fault."""
         levels = self._levels(served)
         read = {
             column: _column(kind, path, [holder.get(name) for holder in levels[level]])
             for column, path, level, name, kind in self._fields
         }
-        unknown = {
-            f"{self._prefix}{'.'.join((*level, name))}"
-            for level, objects in levels.items()
-            for name in set().union(*objects) - self._known[level]
-        }
+        extra: list[str | None] = [None] * len(served)
+        unknown = [_NONE] * len(served)
+        for place in self._places_of_unknown(levels):
+            found = self._unknown(levels[()][place], ())
+            extra[place] = canonical(found)
+            unknown[place] = frozenset(self._names(found, ()))
         for column, values in read.items():
             reading.values[column] += values
+        reading.objects += levels[()]
         reading.places += places
-        reading.unknown |= unknown
-        reading.extra += (
-            [self._extra(value) for value in levels[()]] if unknown else [None] * len(served)
-        )
+        reading.extra += extra
+        reading.unknown += unknown
+
+    def _places_of_unknown(self, levels: Mapping[Level, Sequence[Object]]) -> Iterable[int]:
+        """Return the places of the objects that hold what no field names, at any level."""
+        known = (map(self._known[level].issuperset, some) for level, some in levels.items())
+        of_each = map(all, zip(*known, strict=True))
+        return [place for place, all_known in enumerate(of_each) if not all_known]
 
     def _levels(self, served: Sequence[Json]) -> dict[Level, Sequence[Object]]:
         """Return the objects at each level of the shape; one that is null is empty."""
@@ -202,10 +274,6 @@ class Reader:
                 holders = levels[level[:-1]]
                 levels[level] = _objects([holder.get(level[-1]) for holder in holders], level)
         return levels
-
-    def _extra(self, value: Object) -> str | None:
-        unknown = self._unknown(value, ())
-        return canonical(unknown) if unknown else None
 
     def _unknown(self, value: Object, level: Level) -> Object:
         """Return what no field names, in the shape in which it was served."""
@@ -217,6 +285,14 @@ class Reader:
                 rest = self._unknown(inner, (*level, name))
                 unknown |= {name: rest} if rest else {}
         return unknown
+
+    def _names(self, unknown: Object, level: Level) -> Iterator[str]:
+        """Yield the paths of what no field names."""
+        for name, inner in unknown.items():
+            if name in self._known[level] and isinstance(inner, dict):
+                yield from self._names(inner, (*level, name))
+            else:
+                yield f"{self._prefix}{'.'.join((*level, name))}"
 
 
 def listed(value: Json, path: str, session_id: str | None) -> Sequence[Json] | Reject:

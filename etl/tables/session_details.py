@@ -9,11 +9,11 @@ from typing import Final
 
 import pyarrow as pa
 
-from etl.client.values import Answer, Endpoint, Priority, Scope
-from etl.tables.json_text import Document, Json, object_with
+from etl.client.values import Answer, Endpoint, Fetched, Priority, Scope
+from etl.tables.json_text import Document, object_with
 from etl.tables.kinds import TEXT
-from etl.tables.reading import Field, Reader, foreign, listed, without
-from etl.tables.values import TEST_ID, Column, Reject, Rows, Table
+from etl.tables.reading import Field, Reader, Served, foreign, listed, without
+from etl.tables.values import TEST_ID, Column, Reject, Rows, Table, alone
 
 PUBLISHED: Final = frozenset(
     {"sessionId", "audienceId", "testPlanId", "sessionParticipant", "taskGroups", "tasks"}
@@ -25,9 +25,12 @@ def decode(body: bytes) -> Document:
     return object_with(body, PUBLISHED, "a session's details")
 
 
-def served(answer: Answer, details: Document, path: str) -> Sequence[Json] | Reject:
+def served(fetched: Fetched[Document], path: str) -> Served:
     """Return the list at a path of a session's details, if they are of the session asked."""
-    return of_another(answer, details) or listed(details.value, path, answer.session_id)
+    answer, details = fetched.answer, fetched.content
+    session_id = answer.session_id
+    found = of_another(answer, details) or listed(details.value, path, session_id)
+    return Served(found, session_id, details.odd)
 
 
 def of_another(answer: Answer, details: Document) -> Reject | None:
@@ -45,11 +48,14 @@ _READER: Final = Reader(
 _KEY: Final = ("session_id",)
 
 
-def _rows_of(answer: Answer, details: Document) -> Rows:
+def _rows_of_each(fetched: Sequence[Fetched[Document]]) -> Sequence[Rows]:
+    return _READER.rows_of_each(_READER.read_all(list(map(_own, fetched))), fetched, _KEY)
+
+
+def _own(fetched: Fetched[Document]) -> Served:
+    answer, details = fetched.answer, fetched.content
     own = without(details.value, "taskGroups", "tasks", "sessionParticipant.demographicsInfo")
-    found = of_another(answer, details) or [own]
-    reading = _READER.read(found, odd=details.odd, session_id=answer.session_id)
-    return _READER.rows(reading, answer, _KEY)
+    return Served(of_another(answer, details) or [own], answer.session_id, details.odd)
 
 
 SESSION_DETAILS: Final = Endpoint(
@@ -67,5 +73,6 @@ TABLE: Final = Table(
     key=_KEY,
     endpoint=SESSION_DETAILS,
     columns=(TEST_ID, Column("session_id", pa.string(), "The session."), *_READER.columns),
-    rows_of=_rows_of,
+    rows_of=alone(_rows_of_each),
+    rows_of_each=_rows_of_each,
 )

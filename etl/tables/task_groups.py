@@ -3,14 +3,15 @@
 Source: `GET /api/v3/sessionResults/{sessionId}` (results-v2, TaskGroupItemDto).
 """
 
+from collections.abc import Sequence
 from typing import Final
 
-from etl.client.values import Answer
+from etl.client.values import Fetched
 from etl.tables.json_text import Document
 from etl.tables.kinds import ID, JSON_TEXT, REAL, TEXT
 from etl.tables.reading import Field, Reader
 from etl.tables.session_details import SESSION_DETAILS, served
-from etl.tables.values import SESSION_ID, TEST_ID, Rows, Table
+from etl.tables.values import SESSION_ID, TEST_ID, Rows, Table, alone
 
 _READER: Final = Reader(
     Field("uuid", "task_group_id", ID, "The task group.", repeats=True),
@@ -24,10 +25,9 @@ _READER: Final = Reader(
 _KEY: Final = ("session_id", "task_group_id")
 
 
-def _rows_of(answer: Answer, details: Document) -> Rows:
-    found = served(answer, details, "taskGroups")
-    reading = _READER.read(found, odd=details.odd, session_id=answer.session_id)
-    return _READER.rows(reading, answer, _KEY)
+def _rows_of_each(fetched: Sequence[Fetched[Document]]) -> Sequence[Rows]:
+    reading = _READER.read_all([served(one, "taskGroups") for one in fetched])
+    return _READER.rows_of_each(reading, fetched, _KEY)
 
 
 TABLE: Final = Table(
@@ -36,5 +36,6 @@ TABLE: Final = Table(
     key=_KEY,
     endpoint=SESSION_DETAILS,
     columns=(TEST_ID, SESSION_ID, *_READER.columns),
-    rows_of=_rows_of,
+    rows_of=alone(_rows_of_each),
+    rows_of_each=_rows_of_each,
 )

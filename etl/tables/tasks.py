@@ -3,17 +3,18 @@
 Source: `GET /api/v3/sessionResults/{sessionId}` (results-v2, TaskItemDto).
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import pyarrow as pa
 
-from etl.client.values import Answer
+from etl.client.values import Fetched
 from etl.tables.answers import PUBLISHED, Said, said
-from etl.tables.json_text import Document, Json
+from etl.tables.json_text import Document
 from etl.tables.kinds import FLAG, JSON_TEXT, ROUNDED, TEXT
-from etl.tables.reading import Field, Reader
+from etl.tables.reading import Field, Object, Reader
 from etl.tables.session_details import SESSION_DETAILS, served
-from etl.tables.values import SESSION_ID, TEST_ID, Column, Reject, Rows, Table
+from etl.tables.values import SESSION_ID, TEST_ID, Column, Rows, Table, alone
 
 _READER: Final = Reader(
     Field("uuid", "task_id", TEXT, "The task, the same in all sessions of a test.", repeats=True),
@@ -35,20 +36,16 @@ _READER: Final = Reader(
 _KEY: Final = ("session_id", "position")
 
 
-def _rows_of(answer: Answer, details: Document) -> Rows:
-    found = served(answer, details, "tasks")
-    reading = _READER.read(found, odd=details.odd, session_id=answer.session_id)
-    tasks = [] if isinstance(found, Reject) else [found[place] for place in reading.places]
-    told = list(map(_said, tasks))
+def _rows_of_each(fetched: Sequence[Fetched[Document]]) -> Sequence[Rows]:
+    reading = _READER.read_all([served(one, "tasks") for one in fetched])
+    told = list(map(_said, reading.objects))
     reading.derived["answer_text"] = [one.text for one in told]
     reading.derived["answer_number"] = [one.number for one in told]
-    return _READER.rows(reading, answer, _KEY)
+    return _READER.rows_of_each(reading, fetched, _KEY)
 
 
-def _said(task: Json) -> Said:
-    kind, response = (
-        (task.get("type"), task.get("response")) if isinstance(task, dict) else (None, None)
-    )
+def _said(task: Object) -> Said:
+    kind, response = task.get("type"), task.get("response")
     answer = response.get("answer") if isinstance(response, dict) else None
     return said(kind if isinstance(kind, str) else None, answer)
 
@@ -59,5 +56,6 @@ TABLE: Final = Table(
     key=_KEY,
     endpoint=SESSION_DETAILS,
     columns=(TEST_ID, SESSION_ID, *_READER.columns),
-    rows_of=_rows_of,
+    rows_of=alone(_rows_of_each),
+    rows_of_each=_rows_of_each,
 )

@@ -9,7 +9,7 @@ import msgspec
 import pyarrow as pa
 import xxhash
 
-from etl.client.values import Answer, Content, Endpoint, Scope
+from etl.client.values import Answer, Content, Endpoint, Fetched, Scope
 
 TIMESTAMP = pa.timestamp("us", "UTC")
 
@@ -124,6 +124,8 @@ class Table(Generic[Content]):
     """The columns that `start_…` and `finish_…` partitions read, where it has them."""
     files: FileSource | None = None
     """How the files that its rows name are had, where they do."""
+    rows_of_each: Callable[[Sequence[Fetched[Content]]], Sequence[Rows]] | None = None
+    """The same as `rows_of`, of many answers at once, where that costs less."""
     version: int = 1
     """Counts up when a column changes its type or meaning; a new column changes neither."""
 
@@ -155,6 +157,13 @@ class Table(Generic[Content]):
     def schema(self) -> pa.Schema:
         """Return the Arrow schema of the table's files, partition columns included."""
         return schema_of(self.name, self.version, (*self.columns, *RUN_COLUMNS))
+
+
+def alone(
+    rows_of_each: Callable[[Sequence[Fetched[Content]]], Sequence[Rows]],
+) -> Callable[[Answer, Content], Rows]:
+    """Return the `rows_of` of a table whose answers are read many at once."""
+    return lambda answer, content: rows_of_each([Fetched(answer, content)])[0]
 
 
 def schema_of(name: str, version: int, columns: Sequence[Column]) -> pa.Schema:

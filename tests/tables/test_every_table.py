@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.client.values import UnreadableBodyError
+from etl.client.values import Fetched, UnreadableBodyError
 from etl.tables.registry import endpoints, tables
 from etl.tables.values import RUN_COLUMNS, AnyTable, Rows, field_name
-from tests.tables.served import BODIES, FED, Fed, body, encoded, proved, read
+from tests.tables.served import BODIES, FED, Fed, answer, body, encoded, proved, read
 
 VTT = b"WEBVTT\n\n1\n00:01.000 --> 00:02.000\n<v Ann>Hello\n\n00:02.000 --> 00:03.500\nGo on"
 
@@ -114,6 +115,30 @@ def test_any_value_in_any_place_ends_as_a_row_or_a_reject(fed: Fed, data: st.Dat
     path = data.draw(st.sampled_from(list(places(BODIES[fed.endpoint]))))
     value = changed(body(fed.endpoint), path, data.draw(ANY_JSON))
     read_all(fed, encoded(value))
+
+
+@pytest.mark.parametrize(
+    "table", [table for table in tables().values() if table.rows_of_each], ids=lambda one: one.name
+)
+@settings(max_examples=60)
+@given(st.data())
+def test_answers_read_together_make_the_rows_that_each_makes_alone(
+    table: AnyTable, data: st.DataObject
+):
+    assert table.rows_of_each is not None
+    endpoint = table.endpoint.name
+    fetched = []
+    for place in range(data.draw(st.integers(0, 4))):
+        value = body(endpoint)
+        for path in data.draw(st.lists(st.sampled_from(list(places(value))), max_size=1)):
+            value = changed(value, path, data.draw(ANY_JSON))
+        try:
+            content = table.endpoint.decode(encoded(value))
+        except UnreadableBodyError:
+            continue
+        fetched.append(Fetched(replace(answer(endpoint, b""), fetched_at_us=place), content))
+    together = table.rows_of_each(fetched)
+    assert list(together) == [table.rows_of(one.answer, one.content) for one in fetched]
 
 
 LISTS: dict[str, tuple[Any, ...]] = {
