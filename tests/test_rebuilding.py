@@ -15,6 +15,7 @@ import pytest
 from anyio import to_thread
 from blockbuster import BlockBuster
 
+from etl.client.values import UnreadableBodyError
 from etl.errors import AlreadyRunning, LakeError
 from etl.lake.local import LocalLake
 from etl.lake.rebuilding import Rebuilding
@@ -25,7 +26,7 @@ from etl.plan.orders import Asked, orders
 from etl.report.values import Status
 from etl.sandbox.faults import Fault, FaultKind
 from etl.sandbox.server import SandboxOptions, open_sandbox
-from etl.tables.registry import tables
+from etl.tables.registry import endpoints, tables
 from etl.tables.values import Column
 from tests.crash.zygote import CALLS, Run, Strike, lacking, open_zygote
 from tests.crash.zygote import Fault as Death
@@ -522,3 +523,73 @@ async def test_a_death_at_any_call_leaves_the_old_rows_or_the_new_ones(tmp_path:
             assert (await project.export()).status is Status.COMPLETE
             assert content(project) == before, (call, nth)
             await command(project, "verify", "--deep")
+
+
+# What a large lake would do to it.
+
+
+async def test_neither_files_nor_records_stay_open_while_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("etl.lake.rebuilding._WAITING_BYTES", 1)
+    monkeypatch.setattr("etl.lake.batch._MOST_LOOSE_ROWS", 1)
+    monkeypatch.setattr("etl.lake.open_records._MOST_OPEN", 1)
+    monkeypatch.setattr("etl.lake.bodies._ANSWERS_AT_ONCE", 4)
+    async with opened(tmp_path, 9, 6, 3, written="sessions, session_details") as project:
+        await project.export()
+        before = content(project)
+        rebuild_with(project, tables()["sessions"], tables()["session_details"])
+        assert content(project) == before
+        assert len(list((project.lake / "session_details").rglob("part-*"))) > 3
+        write(project, f"sessions, {DETAILS}")
+        await project.export()
+        await command(project, "verify", "--deep")
+        assert len({row["session_id"] for row in project.lake_rows("tasks")}) == 18
+
+
+async def test_a_file_that_a_rebuild_wrote_and_that_was_lost_is_asked_again(tmp_path: Path):
+    async with opened(tmp_path, 5, 4, written="sessions, session_details") as project:
+        await project.export()
+        before = content(project)
+        await rebuilt(project)
+        next(
+            (project.lake / "session_details").rglob(f"test_id={project.tests[0]}/part-*")
+        ).unlink()
+        asked = len(project.sandbox.requests)
+        await project.export()
+        made = [request.endpoint for request in project.sandbox.requests[asked:]]
+        assert made.count("details") == 5
+        assert len(project.lake_rows("session_details")) == len(before["session_details"])
+
+
+async def test_an_answer_that_can_no_longer_be_read_keeps_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with opened(tmp_path, 3, 2, written="sessions, session_details, tasks") as project:
+        await project.export()
+        before = content(project)
+
+        def unreadable(body: bytes) -> Any:
+            raise UnreadableBodyError("it is not what it was")
+
+        known = endpoints()
+        broken = {**known, "session_details": replace(known["session_details"], decode=unreadable)}
+        monkeypatch.setattr("etl.lake.rebuilding.endpoints", lambda: broken)
+        rebuild_with(project, tables()["sessions"], tables()["session_details"], tables()["tasks"])
+        assert content(project) == before
+
+
+async def test_rows_that_a_newer_version_refuses_go_to_the_rejects(tmp_path: Path):
+    async with opened(tmp_path, 3, written="sessions, session_details, tasks") as project:
+        await project.export()
+        table = tables()["tasks"]
+
+        def strict(answer: Any, details: Any) -> Any:
+            rows = table.rows_of(answer, replace(details, value={**details.value, "tasks": "no"}))
+            assert rows.rejects
+            return rows
+
+        rebuild_with(project, replace(table, rows_of=strict))
+        assert project.lake_rows("tasks") == []
+        assert len(project.lake_rows("rejects")) == 3
+        await command(project, "verify", "--deep")
