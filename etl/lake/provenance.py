@@ -134,11 +134,14 @@ class Provenance:
         )
         return found.fetchone() is not None
 
-    def made_anew(self, scope: Scope, fetched_at_us: int, tables: Collection[str]) -> None:
-        """Note that an answer has been read again: its rows of these tables are not carried."""
+    def made_anew(self, answers: Iterable[tuple[Scope, str, int]]) -> None:
+        """Note whose rows of which tables have been made anew: they are not carried over.
+
+        An answer is told by its scope, the table, and when it came.
+        """
         self._database.executemany(
             "UPDATE rows SET anew = 1 WHERE scope = ? AND tab = ? AND at_us = ?",
-            ((_hash(scope), table, fetched_at_us) for table in tables),
+            ((_hash(scope), table, fetched_at_us) for scope, table, fetched_at_us in answers),
         )
 
     def all_anew(self, table: str) -> bool:

@@ -24,7 +24,7 @@ from etl.lake.commits import Commit
 from etl.lake.local import LocalLake
 from etl.lake.open_records import OpenRecords
 from etl.lake.partitions import Layout
-from etl.lake.provenance import WHOLE, Origin, microseconds_of, open_provenance, row_key
+from etl.lake.provenance import WHOLE, Origin, Scope, microseconds_of, open_provenance, row_key
 from etl.lake.rendering import Extra, LandingPlan, chosen_rows, reject_cells, shapes_of, whole_rows
 from etl.lake.scan import table_of
 from etl.ledger.due import Fed, made_anew
@@ -90,6 +90,7 @@ class Rebuilding:
                 self._fed.setdefault(table.endpoint.name, []).append(table)
         self._feeds: dict[str, Fed] = {}
         self._tests: set[str] = set()
+        self._read_again: list[tuple[Scope, str, int]] = []
         self._order = 0
 
     def __enter__(self) -> Self:
@@ -150,6 +151,8 @@ class Rebuilding:
         """Render answers into all tables that are made of them."""
         for answer in answers:
             self._render(answer)
+        self._provenance.made_anew(self._read_again)
+        self._read_again.clear()
         self._order += 1
         self._write_some()
 
@@ -179,7 +182,7 @@ class Rebuilding:
                 else self._take_test(table, answer, rows, known, newest=newest)
             )
             self._take_rejects(answer, rows.rejects)
-        self._provenance.made_anew(scope, answer.fetched_at_us, made)
+        self._read_again += ((scope, table, answer.fetched_at_us) for table in made)
         self.rebuilt.rows.update(made)
         if answer.session_id is not None:
             self._note(answer.test_id or "", answer.session_id, answer.endpoint, made)
