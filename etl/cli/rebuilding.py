@@ -3,6 +3,8 @@
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import pyarrow as pa
+
 from etl.cli.output import print_json, say
 from etl.cli.settings import load_config
 from etl.errors import UsageError
@@ -24,6 +26,7 @@ def rebuild_command(
     Raises UsageError for a table that no chosen pipeline has, and what ends a rebuild: then the
     tables of that pipeline are as they were.
     """
+    pa.set_memory_pool(pa.system_memory_pool())  # as a run does: its peak is lower
     config = load_config(path, pipelines, require_credentials=False)
     chosen = orders(config, pipelines, Asked())
     known = {name for order in chosen for name in _tables_of(order)}
