@@ -334,9 +334,6 @@ async def test_answers_that_waited_in_the_inbox_since_before_it_began_are_no_ans
         (test,) = project.tests
         project.sandbox.set_sessions(test, 6)
 
-        def full(*_: object) -> None:
-            raise LakeError("No space left on device")
-
         with monkeypatch.context() as patch:
             patch.setattr(LocalLake, "publish", full)
             assert only(await project.export()).exit_code == 5
@@ -350,6 +347,47 @@ async def test_answers_that_waited_in_the_inbox_since_before_it_began_are_no_ans
         sound(project)
 
 
+async def test_a_nightly_run_lands_what_a_backfill_left_in_the_inbox_as_that_would(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+):
+    async with opened(6) as project:
+        edit_all(project)
+        project.sandbox.edit(project.tests[0], 2, status="REFUNDED")
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalLake, "publish", full)
+            assert only(await backfill(project)).exit_code == 5
+        assert asked(project) == {"page": 1, "details": 6}
+        report = only(await project.export())
+        assert report.replaced["sessions"] == 1
+        assert report.replaced["tasks"] > 6
+        report = only(await backfill(project))
+        assert "The backfill is done." in report.notes
+        assert asked(project)["details"] == 6, "none was paid twice"
+        details_once(project)
+        sound(project)
+
+
+async def test_pages_read_again_after_a_while_ask_no_session_again_that_has_answered(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+):
+    async with opened(6) as project:
+        clock = project.clock = ClockAhead()
+        edit_all(project)
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalLake, "publish", full)
+            await backfill(project)
+        clock.hours = 2.0
+        report = only(await backfill(project))
+        assert asked(project) == {"page": 2, "details": 6}
+        assert "The backfill is done." in report.notes
+        details_once(project)
+
+
+def full(*_: object) -> None:
+    """Fail as a lake does whose disk is full: what was fetched waits in the inbox."""
+    raise LakeError("No space left on device")
+
+
 async def test_a_nightly_run_that_ends_its_look_replaces_as_it_would(opened: Opened):
     async with opened(1_300, extra="") as project:
         (test,) = project.tests
@@ -360,8 +398,9 @@ async def test_a_nightly_run_that_ends_its_look_replaces_as_it_would(opened: Ope
         assert report.replaced == {"sessions": 2}
         report = only(await project.export())
         assert (report.replaced, report.edited) == ({"sessions": 1}, {})
-        report = only(await backfill(project, requests=1))
-        assert not any("gone on with" in note for note in report.notes), "it was done"
+        asked_before = asked(project)
+        assert "The backfill is done." in only(await backfill(project)).notes
+        assert asked(project) == asked_before, "the nightly run has done it"
         sound(project)
 
 

@@ -24,6 +24,7 @@ from etl.lake.records import Records
 from etl.lake.rendering import LandingPlan, Rendered, Renderer, Tally
 from etl.lake.replacing import Replaced, replace_rows
 from etl.lake.scan import may_hold, rows_in, table_of
+from etl.ledger.afresh import end_listing
 from etl.ledger.fields import UnknownField, note_field
 from etl.ledger.records import PackedRecord, Record
 from etl.ledger.threaded import LedgerThread
@@ -207,8 +208,7 @@ class Landing:
             if _differ(before, record.listing) or gone != record.removed:
                 record.changed_at_us = look.looked_at_us
                 self._changed.add(test_id)
-            if record.afresh is not None and record.afresh.is_listing and look.verdict is not None:
-                record.afresh.is_listing = False
+            if look.verdict is not None and end_listing(record):
                 self._changed.add(test_id)
             self._newly_gone[test_id] = gone - record.removed
             record.removed = gone

@@ -88,7 +88,7 @@ class LandingPlan:
     """What a run's landing is about: where, which tables, under which layout and names.
 
     `replaces` says that what the API answers differently takes the place of what has landed;
-    `backfill` is the one that this run is to go on with.
+    `backfill` is the last one that was begun, by this run or another.
     """
 
     pipeline: str
@@ -211,7 +211,7 @@ class Renderer:
         backfill = self._plan.backfill
         if backfill is None or answer.fetched_at_us < backfill.began_at_us:
             return
-        if not afresh.is_of(record, backfill):
+        if afresh.is_to_begin(record, backfill, answer.test_id or ""):
             afresh.begin(record, backfill)
             rendered.changes_record = True
 

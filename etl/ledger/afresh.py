@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from etl.ledger.due import Fed
-from etl.ledger.records import Afresh, Record, Session
+from etl.ledger.records import Afresh, Record, Session, session_key
 
 BACKFILL: Final = "backfill"
 """The name of the ledger's note of the last backfill."""
@@ -31,13 +31,19 @@ class Span(msgspec.Struct, frozen=True):
         )
 
 
-class Backfill(msgspec.Struct, frozen=True):
-    """A backfill: when it began, what was asked for (`only` names tests), and all its tests."""
+class Backfill(msgspec.Struct):
+    """A backfill: when it began, what was asked for (`only` names tests), and all its tests.
+
+    `opened` are those whose listing it has begun to ask for: their pages are its own, also
+    where another run lands them.
+    """
 
     began_at_us: int
     span: Span = Span()
     only: frozenset[str] = frozenset()
     tests: tuple[str, ...] = ()
+    opened: set[str] = set()
+    is_done: bool = False
 
     def packed(self) -> str:
         """Return it as a note."""
@@ -58,6 +64,11 @@ def is_listed(record: Record, backfill: Backfill) -> bool:
     """Say whether it has been read to its end."""
     afresh = record.afresh
     return is_of(record, backfill) and afresh is not None and not afresh.is_listing
+
+
+def is_to_begin(record: Record, backfill: Backfill, test_id: str) -> bool:
+    """Say whether its next page begins a test anew: asked for, and not known to its record yet."""
+    return test_id in backfill.opened and not is_of(record, backfill)
 
 
 def begin(record: Record, backfill: Backfill) -> None:
@@ -81,7 +92,8 @@ def note_session(
     """Note a session of such a row: it is to be asked for."""
     if record.afresh is not None and is_about(record, session, came_at_us):
         for endpoint in fed:
-            record.afresh.sessions.setdefault(endpoint, {})[session_id] = session
+            if session_key(session_id) not in record.afresh.done.get(endpoint, ()):
+                record.afresh.sessions.setdefault(endpoint, {})[session_id] = session
 
 
 def asked_for(record: Record, endpoint: str, session_id: str, came_at_us: int) -> Session | None:
@@ -100,6 +112,18 @@ def answered(record: Record, endpoint: str, session_id: str, came_at_us: int) ->
         left.pop(session_id, None)
         if not left:
             afresh.sessions.pop(endpoint, None)
+        if afresh.is_listing:  # its page may be read once more
+            afresh.done.setdefault(endpoint, set()).add(session_key(session_id))
+
+
+def end_listing(record: Record) -> bool:
+    """Note that a test's listing has been read to its end; return whether it was being read."""
+    afresh = record.afresh
+    if afresh is None or not afresh.is_listing:
+        return False
+    afresh.is_listing = False
+    afresh.done.clear()
+    return True
 
 
 def sessions_left(record: Record, endpoint: str) -> Iterator[str]:

@@ -77,7 +77,7 @@ class LedgerStatus:
     def backfill(self) -> BackfillStatus | None:
         """The backfill that is under way, or None."""
         last = self.last_backfill
-        if last is None:
+        if last is None or last.is_done:
             return None
         known = {test.test_id: test.afresh for test in self.tests}
         left = [count for test in last.tests if (count := known.get(test, 1))]

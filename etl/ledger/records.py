@@ -71,7 +71,8 @@ class Afresh:
 
     `began_at_us` is when the backfill began: what came before is not its own. It is about
     sessions from `since_us` to `until_us`. `is_listing` until the listing has been read anew;
-    `sessions` are those that are still to be asked for, by endpoint.
+    `sessions` are those that are still to be asked for, by endpoint, and `done` the keys of
+    those that were answered before the listing's end.
     """
 
     began_at_us: int
@@ -79,6 +80,7 @@ class Afresh:
     until_us: int | None = None
     is_listing: bool = True
     sessions: dict[str, dict[str, Session]] = field(default_factory=dict)
+    done: dict[str, set[int]] = field(default_factory=dict)
 
     def sessions_left(self) -> dict[str, Session]:
         """Return the sessions that anything is still to be asked for."""
@@ -185,6 +187,7 @@ class _PackedAfresh(msgspec.Struct, array_like=True):
     is_listing: bool
     sessions: dict[str, _Times]
     keys: dict[str, bytes]
+    done: dict[str, bytes] = {}
 
 
 class _Packed(msgspec.Struct, array_like=True):
@@ -301,6 +304,7 @@ def _packed_afresh(afresh: Afresh) -> _PackedAfresh:
         is_listing=afresh.is_listing,
         sessions=_times(afresh.sessions_left()),
         keys={name: _bytes(map(session_key, some)) for name, some in afresh.sessions.items()},
+        done={name: _bytes(keys) for name, keys in afresh.done.items()},
     )
 
 
@@ -318,6 +322,7 @@ def _unpacked_afresh(told: _PackedAfresh) -> Afresh:
             endpoint: dict(known[key] for key in _numbers(keys))
             for endpoint, keys in told.keys.items()
         },
+        done={endpoint: set(_numbers(keys)) for endpoint, keys in told.done.items()},
     )
 
 

@@ -9,11 +9,11 @@ from etl.config.models import Discovery
 from etl.ledger import afresh
 from etl.ledger.afresh import BACKFILL, Backfill, Span
 from etl.ledger.due import Feeds
-from etl.ledger.records import Record
 from etl.ledger.store import Ledger
 from etl.ledger.values import Due, Work
 from etl.paging.values import Listing, PageView
 from etl.plan.orders import Order, endpoints_asked
+from etl.run.stores import Stores
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +33,13 @@ class Left:
         )
 
 
-def taken_up(
-    ledger: Ledger, order: Order, feeds: Feeds, span: Span, now_us: int
-) -> tuple[Backfill, str | None]:
+def taken_up(ledger: Ledger, order: Order, span: Span, now_us: int) -> tuple[Backfill, str | None]:
     """Return the backfill to go on with, or a new one, and what a person should know of it.
 
     One that is not done is gone on with if the same is asked for; else it is given up. Blocks.
     """
     last, new = afresh.noted(ledger.note(BACKFILL)), Backfill(now_us, span, order.only)
-    if last is None or not left_of(ledger, order, feeds, last).tests:
+    if last is None or last.is_done:
         return new, None
     if last.began_at_us > now_us:
         return new, "The last backfill began in the future, by a wrong clock: a new one is begun."
@@ -53,13 +51,13 @@ def taken_up(
 
 def begun(
     ledger: Ledger, backfill: Backfill, tests: Sequence[str]
-) -> tuple[Backfill, list[Work], dict[str, Due]]:
-    """Return a backfill with its tests, those to list anew, and what is due of the others.
+) -> tuple[list[Work], dict[str, Due]]:
+    """Return a backfill's tests that are to be listed anew, and what is due of the others.
 
     `tests` are those that the pipeline has now; its own are noted when it begins. Blocks.
     """
     if not backfill.tests:
-        backfill = Backfill(backfill.began_at_us, backfill.span, backfill.only, tuple(tests))
+        backfill.tests = tuple(tests)
         ledger.keep_note(BACKFILL, backfill.packed())
     work, due = [], {}
     here = frozenset(tests)
@@ -69,27 +67,43 @@ def begun(
             work.append(Work(test))
         else:
             due[test] = Due(len(record.afresh.sessions_left()))
-    return backfill, work, due
+    return work, due
 
 
-def known_of(
-    record: Record, left_in_inbox: Mapping[str, PageView], backfill: Backfill | None
-) -> tuple[Listing, dict[str, PageView]]:
-    """Return from where a look goes on: the listing that is known, and the pages in hand.
+@dataclass(frozen=True, slots=True)
+class Anew:
+    """Which listings are read anew: those that a backfill has opened; this run, if it `begins`."""
 
-    A backfill that has not begun with the test goes on from nothing but its own pages.
-    """
-    if backfill is not None and not afresh.is_of(record, backfill):
-        since_us = backfill.began_at_us
-        views = left_in_inbox.items()
-        return Listing(), {page: view for page, view in views if view.read_at_us >= since_us}
-    if record.listing.whole:  # else a look goes on: they are not the last one's
-        return record.listing, dict(left_in_inbox)
-    return record.listing, {**record.in_hand, **left_in_inbox}
+    backfill: Backfill | None = None
+    begins: bool = False
+
+    async def known_of(
+        self, test_id: str, stores: Stores, left_in_inbox: Mapping[str, PageView]
+    ) -> tuple[Listing, dict[str, PageView]]:
+        """Return from where a look goes on: the listing that is known, and the pages in hand.
+
+        A backfill that has not begun with the test goes on from nothing but its own pages.
+        That it has opened the test is durable before anything is asked.
+        """
+        backfill = self.backfill
+        if backfill is not None and self.begins and test_id not in backfill.opened:
+            backfill.opened.add(test_id)
+            ledger = stores.ledger
+            await ledger.call(ledger.ledger.keep_note, BACKFILL, backfill.packed())
+        record = await stores.records.look_up(test_id)
+        if backfill is not None and afresh.is_to_begin(record, backfill, test_id):
+            since_us, views = backfill.began_at_us, left_in_inbox.items()
+            return Listing(), {page: view for page, view in views if view.read_at_us >= since_us}
+        if record.listing.whole:  # else a look goes on: they are not the last one's
+            return record.listing, dict(left_in_inbox)
+        return record.listing, {**record.in_hand, **left_in_inbox}
 
 
 def left_of(ledger: Ledger, order: Order, feeds: Feeds, backfill: Backfill) -> Left:
-    """Return what is left of a backfill; a test that is known to fail is not waited for. Blocks."""
+    """Return what is left of a backfill, and note it if it is done. Blocks.
+
+    A test that is known to fail is not waited for.
+    """
     tests = requests = 0
     of_test = [one.name for one in endpoints_asked(order) if one.scope is Scope.TEST]
     for test in _tests_of(order, backfill):
@@ -99,6 +113,9 @@ def left_of(ledger: Ledger, order: Order, feeds: Feeds, backfill: Backfill) -> L
         asked = [endpoint for endpoint in of_test if feeds.has(test, endpoint)]
         count = afresh.requests_left(record, backfill, asked)
         tests, requests = tests + bool(count), requests + count
+    if not tests:
+        backfill.is_done = True
+        ledger.keep_note(BACKFILL, backfill.packed())
     return Left(tests, requests)
 
 

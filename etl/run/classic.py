@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from etl.client.values import Answer, Fetched, Request, TryLater
 from etl.errors import BadRequest, NotFound, TestFailed
-from etl.ledger.afresh import Backfill
 from etl.ledger.values import Looked, Work
 from etl.paging import cursors
 from etl.paging.cursors import CursorAsk, CursorSweep
@@ -15,7 +14,7 @@ from etl.paging.sweep import STALE_AFTER_US, believed
 from etl.paging.values import Listing, PageView
 from etl.plan.kinds import ABSENT_FOR_US
 from etl.plan.orders import Order
-from etl.run.backfilling import known_of
+from etl.run.backfilling import Anew
 from etl.run.queue import Queue
 from etl.run.stores import Stores
 from etl.tables.completed_sessions import COMPLETED_SESSIONS
@@ -64,13 +63,13 @@ class ClassicPages:
         queue: Queue,
         left_in_inbox: Mapping[str, Mapping[str, PageView]],
         told: Told,
-        backfill: Backfill | None = None,
+        anew: Anew = Anew(),  # noqa: B008 - a frozen value
     ) -> None:
         """Begin with nothing asked; `left_in_inbox` are pages that an earlier process paid.
 
-        A `backfill` reads each listing anew, whatever is known of it.
+        `anew` says which listings are read anew, whatever is known of them.
         """
-        self._backfill = backfill
+        self._anew = anew
         self._stores = stores
         self._queue = queue
         self._left_in_inbox = left_in_inbox
@@ -130,7 +129,7 @@ class ClassicPages:
             await self.fail(test_id, f"The API did not know it lately (404). {_ASKED_AGAIN}")
             return
         left = self._left_in_inbox.get(test_id, {})
-        known, in_hand = known_of(record, left, self._backfill)
+        known, in_hand = await self._anew.known_of(test_id, self._stores, left)
         look = self._under_way[test_id] = self._begun(test_id, known, now_us, in_hand)
         self._opening -= 1
         if in_hand:

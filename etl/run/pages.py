@@ -6,12 +6,11 @@ from typing import Any, Final
 
 from etl.client.values import Fetched, Request, TryKind, TryLater
 from etl.errors import BadRequest, NotFound, TestFailed
-from etl.ledger.afresh import Backfill
 from etl.ledger.values import Looked, Work
 from etl.paging.dialect import after_bad_request, wrong_echo
 from etl.paging.sweep import Sweep
 from etl.paging.values import PageView
-from etl.run.backfilling import known_of
+from etl.run.backfilling import Anew
 from etl.run.looks import Job, Looks
 from etl.run.queue import Queue
 from etl.run.stores import Stores
@@ -30,19 +29,19 @@ class Pages:
         queue: Queue,
         left_in_inbox: Mapping[str, Mapping[str, PageView]],
         not_known: Callable[[str], str | None],
-        backfill: Backfill | None = None,
+        anew: Anew = Anew(),  # noqa: B008 - a frozen value
     ) -> None:
         """Begin with nothing asked; `left_in_inbox` are pages that an earlier process paid.
 
         `not_known` takes a test that this API does not know elsewhere (None), or says why not.
-        A `backfill` reads each listing anew, whatever is known of it.
+        `anew` says which listings are read anew, whatever is known of them.
         """
         self._not_known = not_known
         self.looks = looks
         self.stores = stores
         self._queue = queue
         self._left_in_inbox = left_in_inbox
-        self._backfill = backfill
+        self._anew = anew
 
     @property
     def is_done(self) -> bool:
@@ -69,9 +68,8 @@ class Pages:
         return min(waits, default=None)
 
     async def _open(self, work: Work) -> None:
-        record = await self.stores.records.look_up(work.test_id)
         left = self._left_in_inbox.get(work.test_id, {})
-        listing, in_hand = known_of(record, left, self._backfill)
+        listing, in_hand = await self._anew.known_of(work.test_id, self.stores, left)
         sweep = self.looks.open(work, listing, self.stores.now_us(), in_hand)
         if in_hand:
             await self.tell(work.test_id, sweep)

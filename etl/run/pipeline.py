@@ -34,7 +34,7 @@ from etl.lake.rebuilding import Rebuilt
 from etl.lake.records import Records
 from etl.lake.recovery import Recovery, recover
 from etl.lake.rendering import Tally, landing_plan
-from etl.ledger.afresh import BACKFILL, Backfill
+from etl.ledger.afresh import BACKFILL, Backfill, noted
 from etl.ledger.due import CLASSIC, Feeds
 from etl.ledger.store import Ledger, open_ledger
 from etl.ledger.threaded import LedgerThread
@@ -56,7 +56,7 @@ from etl.plan.orders import (
     tables_asked,
 )
 from etl.report.progress import Progress
-from etl.run.backfilling import begun, left_of, taken_up
+from etl.run.backfilling import Anew, begun, left_of, taken_up
 from etl.run.catalogue import Catalogue, Found
 from etl.run.classic import ClassicPages, Told
 from etl.run.draining import Drain
@@ -152,7 +152,6 @@ class PipelineRun:
         self._read_catalogue: Catalogue | None = None
         self._stop_early: str | None = None
         self._backfill: Backfill | None = None
-        self._backfill_note: str | None = None
         self._added = Rebuilt()
 
     def stop(self, because: str) -> None:
@@ -214,8 +213,8 @@ class PipelineRun:
         notes = {**self._personal.notes(), TABLES: tables_asked(self._order.pipeline)}
         if self._feeds.product_of:
             notes[PRODUCTS] = _packed_products(self._feeds)
-        if self._backfill_note is not None:
-            notes[BACKFILL] = self._backfill_note
+        if self._plan.backfill is not None:
+            notes[BACKFILL] = self._plan.backfill.packed()
         return notes | {dialect_note(self._order.connection): _packed(looks.dialect)}
 
     async def _stages(self, looks: Looks, landing: Landing, stores: Stores) -> None:
@@ -279,7 +278,7 @@ class PipelineRun:
         self._progress.follow_ups_left = lambda: self._followers.left
         transfers = self._transfers
         self._progress.transfers = lambda: (transfers.under_way, transfers.bytes_received)
-        pages = Pages(looks, stores, queue, left.pages, self._not_known, self._backfill)
+        pages = Pages(looks, stores, queue, left.pages, self._not_known, self._anew)
         self._classic = self._classic_pages(stores, queue, left)
         listings = (pages, self._classic)
         # A backfill ends with one test before it begins with the next.
@@ -300,7 +299,7 @@ class PipelineRun:
             found=lambda test: feeds.product_of.update({test: CLASSIC}),
             hint=lambda test: hint(order, feeds, test, asked_as_classic=True),
         )
-        return ClassicPages(order, stores, queue, left.pages, told, self._backfill)
+        return ClassicPages(order, stores, queue, left.pages, told, self._anew)
 
     def _not_known(self, test_id: str) -> str | None:
         """Have a test that today's API does not know asked for as a classic one, or say why not."""
@@ -328,9 +327,7 @@ class PipelineRun:
             due = await ledger.call(ledger.ledger.tests_due)
         else:
             listed = [test for test in tests if listing_of(self._order, self._feeds, test)]
-            found = await ledger.call(begun, ledger.ledger, self._backfill, listed)
-            self._backfill, work, due = found
-            self._backfill_note = self._backfill.packed()
+            work, due = await ledger.call(begun, ledger.ledger, self._backfill, listed)
             tests = [*(one.test_id for one in work), *due]
         self._followers.expect([test.test_id for test in work])
         kinds = {test: listing_of(self._order, self._feeds, test) for test in tests}
@@ -437,14 +434,21 @@ class PipelineRun:
         return ledger
 
     def _take_up_backfill(self, ledger: Ledger) -> None:
-        """Go on with a backfill or begin one, where this run is to do so."""
-        self._backfill_note = ledger.note(BACKFILL)
+        """Go on with a backfill or begin one, where this run is to do so.
+
+        Any other run lands what the last one has left in the inbox as that one would.
+        """
+        last = noted(ledger.note(BACKFILL))
         if self._order.span is not None:
             now_us = self._world.now_us()
-            found = taken_up(ledger, self._order, self._feeds, self._order.span, now_us)
+            found = taken_up(ledger, self._order, self._order.span, now_us)
             self._backfill, said = found
-            self._plan = replace(self._plan, backfill=self._backfill)
             self.outcome.notes += [] if said is None else [said]
+        self._plan = replace(self._plan, backfill=self._backfill or last)
+
+    @property
+    def _anew(self) -> Anew:
+        return Anew(self._plan.backfill, begins=self._backfill is not None)
 
     def _refuse_shared(self, ledger: Ledger, tests: Sequence[str]) -> None:
         pipeline = self._order.pipeline

@@ -1,18 +1,20 @@
 """Kills a backfill at random moments, with nightly runs in between, until it has come through."""
 
+import time
 from collections import Counter
 from dataclasses import dataclass
 from random import Random
 
+import pyarrow.parquet as pq
 from anyio import to_thread
 
 from tests.crash import checker
-from tests.crash.kills import IN_FLIGHT, run
+from tests.crash.checker import inbox, microseconds
+from tests.crash.kills import run
 from tests.crash.zygote import Zygote
 from tests.exporting import Project
 
 TABLES = "    tables: [sessions, session_details, tasks]\n"
-COMMIT_SECONDS = 0.25  # what a kill may cost without pacing, beside what is in flight
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,34 +34,49 @@ async def backfill_under_kills(
 
     Each call is killed within some seconds of its start until `kills` have struck or it is
     done; every fourth is a nightly run. Fails where a row is lost, doubled or old, a file is
-    left over, or more answers were paid twice than were in flight at the kills.
+    left over, or a session is asked again whose answer is durable: in a commit or the inbox.
     """
     random = Random(seed)
     assert (await run(project, zygote)).code == 0
     edit_all(project)
-    mark, killed, calls = len(project.sandbox.requests), 0, 0
+    began_us = time.time_ns() // 1_000
+    requests = project.sandbox.requests
+    mark, killed, calls = len(requests), 0, 0
     while True:
         calls += 1
         nightly = calls % 4 == 0
         command = ("run",) if nightly else ("backfill", "nightly")
+        paid, before = await to_thread.run_sync(durable, project, began_us), len(requests)
         after = random.uniform(0.0, within_seconds) if killed < kills else None
         ended = await run(project, zygote, kill_after=after, command=command)
         assert ended.code in (0, -9), f"seed {seed}, call {calls}: {command} ended with {ended}"
         found = await to_thread.run_sync(checker.half_written, project.lake)
         assert not found, f"seed {seed}, call {calls}: {found}"
+        again = paid.intersection(one.session_id for one in requests[before:])
+        assert not again, f"seed {seed}, call {calls}: {len(again)} durable answers asked again"
         killed += ended.code != 0
         if ended.code == 0 and not nightly:
             break
     found = await to_thread.run_sync(wrong, project)
     assert not found, f"seed {seed}: {found[:20]}"
-    asked = Counter(
-        one.session_id for one in project.sandbox.requests[mark:] if one.endpoint == "details"
-    )
-    repaid = asked.total() - len(asked)
-    a_second = IN_FLIGHT / (project.sandbox.options.latency_ms / 1000)
-    most = killed * (IN_FLIGHT + COMMIT_SECONDS * a_second)
-    assert repaid <= most, f"seed {seed}: {repaid} answers paid twice, at most {most}"
-    return Backfilled(killed, calls, len(asked), repaid)
+    asked = Counter(one.session_id for one in requests[mark:] if one.endpoint == "details")
+    return Backfilled(killed, calls, len(asked), asked.total() - len(asked))
+
+
+def durable(project: Project, since_us: int) -> set[str | None]:
+    """Return the sessions whose details have come since then and survive a death; blocks."""
+    found: set[str | None] = set()
+    commits = project.lake / "_etl" / "answers" / "pipeline=nightly"
+    for path in commits.glob("[0-9]*.parquet"):
+        for row in pq.read_table(
+            path, columns=["endpoint", "session_id", "fetched_at"]
+        ).to_pylist():
+            if row["endpoint"] == "session_details" and microseconds(row["fetched_at"]) >= since_us:
+                found.add(row["session_id"])
+    for endpoint, _, session_id, _, _, fetched_at_us, *_ in inbox(project.state / "nightly.sqlite"):
+        if endpoint == "session_details" and fetched_at_us >= since_us:
+            found.add(session_id)
+    return found
 
 
 def edit_all(project: Project) -> None:

@@ -103,8 +103,8 @@ def durable_pages(lake: Path, state: Path, pipeline: str, *, since_us: int = 0) 
         for row in pq.read_table(path, columns=columns).to_pylist():
             if row["endpoint"] not in ("listing", "verified", "removed"):
                 page = _page(row["test_id"], row["object_id"])
-                found[page] += _microseconds(row["fetched_at"]) >= since_us
-    for _, test_id, _, object_id, _, fetched_at_us, *_ in _inbox(state / f"{pipeline}.sqlite"):
+                found[page] += microseconds(row["fetched_at"]) >= since_us
+    for _, test_id, _, object_id, _, fetched_at_us, *_ in inbox(state / f"{pipeline}.sqlite"):
         found[_page(test_id, object_id)] += fetched_at_us >= since_us
     return +found
 
@@ -114,7 +114,7 @@ def leftovers(state: Path) -> list[str]:
     return [f"a leftover: {path.name}" for path in state.rglob(".*") if path.is_file()]
 
 
-def _inbox(ledger: Path) -> list[list[Any]]:
+def inbox(ledger: Path) -> list[list[Any]]:
     """Return the heads of the answers that wait in a ledger, read in a copy of it."""
     if not ledger.exists():
         return []
@@ -167,5 +167,6 @@ def _differences(row: Mapping[str, Any], served: Mapping[str, object]) -> list[s
     return found
 
 
-def _microseconds(moment: datetime) -> int:
+def microseconds(moment: datetime) -> int:
+    """Return a moment in microseconds since 1970."""
     return round((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1_000_000)

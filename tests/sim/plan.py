@@ -52,6 +52,7 @@ class Plan:
     latency_seconds: tuple[float, float]
     lives: Sequence[Life]
     rolls_to_the_end: bool
+    edited: str
 
     @property
     def is_paced(self) -> bool:
@@ -88,6 +89,7 @@ def plan_of(seed: int, weather: str | None = None) -> Plan:
         latency_seconds=random.choice(((0.001, 0.002), (0.05, 0.25), (0.05, 0.25))),
         lives=[_life(random, weather, paced=paced) for _ in range(random.randint(1, 4))],
         rolls_to_the_end=random.random() < 0.25,
+        edited=random.choice(("report", "replace")),
     )
 
 

@@ -213,6 +213,7 @@ class World:
                 "name": "nightly",
                 "tests": self.tests,
                 "audit": plan.audit,
+                "edited": plan.edited,
                 "pagination": plan.pagination,
                 "lake": Lake(url=str(self.disk.root / "lake"), partition_by=plan.partition_by),
             }
