@@ -49,7 +49,7 @@ CALM = replace(
 def test_a_recovery_that_left_an_attempt_in_the_lake_would_be_noticed():
     errors = set()
     with patch("etl.lake.recovery._remove_leftovers"):
-        for kill_at in range(24, 42, 3):
+        for kill_at in range(24, 60, 3):
             told = run_plan(replace(CALM, lives=[Life(kill_at=kill_at)]))
             errors.add((told.error or "held").split(" ", maxsplit=1)[0])
     assert errors == {"held", "left", "doubled"}
