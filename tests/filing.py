@@ -92,11 +92,12 @@ def stray_files(project: Project) -> Iterator[str]:
     yield from (f"a part is left: {path.name}" for path in parts.rglob("*") if path.is_file())
 
 
+def wrong(project: Project, *tables: str) -> list[str]:
+    """Look at all files, and for those that should not be there; blocks."""
+    found = [one for table in tables or KEYS for one in wrong_files(project, table)]
+    return found + list(stray_files(project))
+
+
 async def whole(project: Project, *tables: str) -> None:
     """Assert that each file is in the lake once, as the sandbox has it, and no other."""
-
-    def look() -> list[str]:
-        wrong = [one for table in tables or KEYS for one in wrong_files(project, table)]
-        return wrong + list(stray_files(project))
-
-    assert await to_thread.run_sync(look) == []
+    assert await to_thread.run_sync(wrong, project, *tables) == []

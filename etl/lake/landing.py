@@ -21,7 +21,7 @@ from etl.lake.commits import AnswerRow, Commit, answer_row
 from etl.lake.local import LocalLake
 from etl.lake.media_parts import MediaParts
 from etl.lake.records import Records
-from etl.lake.rendering import LandingPlan, Rendered, Renderer, Tally
+from etl.lake.rendering import LandingFile, LandingPlan, Rendered, Renderer, Tally
 from etl.lake.replacing import Replaced, replace_rows
 from etl.lake.scan import may_hold, rows_in, table_of
 from etl.ledger.afresh import end_listing
@@ -101,7 +101,7 @@ class Landing:
         self._body_bytes = 0
         self._newly_gone: dict[str, frozenset[int]] = {}
         self._order: dict[str, int] = {}
-        self._files: list[tuple[str, str, str | None]] = []  # table, name and place of each
+        self._files: list[LandingFile] = []
 
     @property
     def is_due(self) -> bool:
@@ -142,9 +142,8 @@ class Landing:
             note_field(self._fields, name, answer.fetched_at_us, self.tally.unknown_fields)
         if rendered.page is not None:
             self._hold(answer, rendered.page, record)
-        if rendered.receipt is not None:
-            name = answer.object_id or answer.session_id or ""
-            self._files.append((rendered.rows[0].table, name, rendered.receipt.path))
+        if rendered.file is not None:
+            self._files.append(rendered.file)
         for made in rendered.rows:
             place = (self._order.setdefault(test_id, len(self._order)), made.order)
             self._batch.add(made.shape, made.rows, place, made.session, made.layer)
@@ -244,9 +243,9 @@ class Landing:
         """
         batch, pipeline = self._batch, self._plan.pipeline
         try:
-            for table, name, path in self._files:
-                if path is not None:
-                    self._parts.part(table, name).publish(path)
+            for file in self._files:
+                if file.path is not None:
+                    self._parts.part(file.table, file.name).publish(file.path)
             batch.finish()
             replaced = replace_rows(self._lake, batch, known, self._superseded)
             files = batch.finish()
@@ -306,8 +305,8 @@ class Landing:
 
     def _discard_parts(self) -> None:
         """Forget the files on their way whose rows have landed; blocks."""
-        for table, name, _ in self._files:
-            self._parts.part(table, name).discard()
+        for file in self._files:
+            self._parts.part(file.table, file.name).discard()
 
     def _removed_sessions(self) -> list[tuple[str, str]]:
         """Look up the ids of sessions that are listed no more: rare, so read from the files."""

@@ -135,13 +135,22 @@ class Gathered:
     layer: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class LandingFile:
+    """A file of a table that has come whole, or was given up; `path` says where it is to be."""
+
+    table: str
+    name: str
+    path: str | None
+
+
 @dataclass(slots=True)
 class Rendered:
     """What became of an answer: its row for the commit, and the rows that it made.
 
     `replaced` counts the rows that give way to these, by table. `changes_record` says that the
     record now holds what no answer's row could tell; `page` is what was read, where it is a page
-    of the listing, `receipt` what became of a file that one of the rows names.
+    of the listing, `file` what one of the rows names.
     """
 
     made: dict[str, int] = field(default_factory=dict)
@@ -151,7 +160,7 @@ class Rendered:
     changes_record: bool = False
     page: SessionsPage | CursorPage | None = None
     unknown_fields: set[str] = field(default_factory=set)
-    receipt: Receipt | None = None
+    file: LandingFile | None = None
 
 
 class Renderer:
@@ -289,8 +298,8 @@ class Renderer:
             rendered.keeps_body = rendered.keeps_body or rows.keeps_body
             rendered.unknown_fields.update(map(field_name, rows.unknown_fields))
             self._take_rejects(answer, rows.rejects, record, rendered)
-        if isinstance(content, Receipt):
-            self._note_file(answer, content, rendered)
+            if isinstance(content, Receipt):
+                self._note_file(table, answer, content, rendered)
         if _is_of_test(answer) and self._plan.keeps_bodies and any(rendered.made.values()):
             rendered.keeps_body = True
 
@@ -329,13 +338,16 @@ class Renderer:
         rendered.keeps_body = self._plan.keeps_bodies
         rows, session = settled.rows, settled.session
         rendered.rows.append(self._gathered(table, answer, rows, [0], layer, session))
-        self._note_file(answer, settled.receipt, rendered)
+        self._note_file(table, answer, settled.receipt, rendered)
 
-    def _note_file(self, answer: Answer, receipt: Receipt, rendered: Rendered) -> None:
+    def _note_file(
+        self, table: AnyTable, answer: Answer, receipt: Receipt, rendered: Rendered
+    ) -> None:
         """Note what became of a file: also where its row stands already, since it may be lost."""
-        rendered.receipt = receipt
-        for made in rendered.rows:
-            self._tally.media.note(answer.test_id or "", made.table, receipt)
+        name = answer.object_id or answer.session_id or ""
+        rendered.file = LandingFile(table.name, name, receipt.path)
+        if rendered.rows:
+            self._tally.media.note(answer.test_id or "", table.name, receipt)
 
     def _take_rows(
         self,
