@@ -106,7 +106,7 @@ class Client:
         self._tokens = tokens
         self._clock = clock
         self._on_event = on_event
-        self._base = URL(connection.api_url.rstrip("/"))
+        self._base = str(URL(connection.api_url.rstrip("/")))
         self._by_status: dict[str, int] = {}
         self._retried = 0
         self._slashed: dict[str, bool] = {}

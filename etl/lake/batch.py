@@ -32,14 +32,15 @@ class Shape:
     """How a table's rows and files look.
 
     `full_schema` has the partition columns, which `schema`, the files', leaves to the path:
-    `places` are those of its columns in the full one. `repeating` are the columns where a
-    dictionary pays.
+    `places` are those of its columns in the full one, `fields` the names and types of that.
+    `repeating` are the columns where a dictionary pays.
     """
 
     layout: Layout
     full_schema: pa.Schema
     schema: pa.Schema
     places: tuple[int, ...]
+    fields: tuple[tuple[str, pa.DataType], ...]
     repeating: tuple[str, ...]
 
 
@@ -51,7 +52,8 @@ def shape_of(layout: Layout, columns: Sequence[Column], version: int = 1) -> Sha
         column.name for column in columns if column.repeats and column.name in schema.names
     ]
     places = tuple(full.get_field_index(name) for name in schema.names)
-    return Shape(layout, full, schema, places, tuple(repeating))
+    fields = tuple(zip(full.names, full.types, strict=True))
+    return Shape(layout, full, schema, places, fields, tuple(repeating))
 
 
 @dataclass(slots=True)

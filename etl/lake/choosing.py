@@ -118,15 +118,14 @@ class Chooser:
                     stale.add(key)
                     chosen.edited = 1
                 return chosen
-        first: dict[int, int] = {}
-        for place, row in enumerate(rows.keys):
-            first.setdefault(row, place)
+        # Of those alike the first: what is set last stays.
+        first = dict(zip(reversed(rows.keys), range(len(rows.keys) - 1, -1, -1), strict=True))
         layer = 0
         if before:
             chosen.replaced = before
             layer = self.superseded.add(table.name, answer.test_id or "", key)
         if first:
-            chosen.layers[layer] = list(first.values())
+            chosen.layers[layer] = sorted(first.values())
         answered[key], said[key] = len(first), value
         stale.discard(key)
         return chosen

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final
 from urllib.parse import quote, unquote
@@ -73,6 +74,7 @@ def read_commit_name(name: str) -> int | None:
     return None if match is None else int(match["batch"])
 
 
+@lru_cache(maxsize=1024)
 def partition_folder(column: str, value: str | None) -> str:
     """Return the Hive-style folder of a partition value, safe whatever the value is."""
     return f"{column}={NULL_PARTITION if value is None else quote(value, safe=' :+')}"

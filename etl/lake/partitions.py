@@ -1,7 +1,7 @@
 """Decides which folder a row belongs to."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -26,11 +26,13 @@ class Layout:
     partition_by: tuple[str, ...]
     dates: tuple[str | None, str] | None
     of_session: bool = False
+    columns: tuple[str, ...] = field(init=False)
+    """The partition columns in order, less those that the table cannot tell."""
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The partition columns in order, less those that the table cannot tell."""
-        return tuple(column for column in self.partition_by if self._tells(column))
+    def __post_init__(self) -> None:
+        """Find the columns once: each answer asks for its folder."""
+        told = tuple(column for column in self.partition_by if self._tells(column))
+        object.__setattr__(self, "columns", told)
 
     def _tells(self, column: str) -> bool:
         return column == "test_id" or self.of_session or self._dated_by(column) is not None

@@ -243,7 +243,7 @@ class Rebuilding:
     ) -> None:
         """Add rows to the batch, as landed by a run."""
         shape = self._shapes[table]
-        rows = whole_rows(shape.full_schema, answer, run_id, cells, extra, count)
+        rows = whole_rows(shape, answer, run_id, cells, extra, count)
         session = self._session(shape.layout, answer.test_id or "", answer.session_id)
         self._batch.add(shape, rows, (0, self._order), session)
         self._tests.add(answer.test_id or "")

@@ -383,7 +383,7 @@ class Renderer:
         """Return some of an answer's rows as they go into a batch."""
         cells, extra = chosen_rows(rows, places)
         shape, run_id = self._shapes[table.name], self._plan.run_id
-        made = whole_rows(shape.full_schema, answer, run_id, cells, extra, len(places))
+        made = whole_rows(shape, answer, run_id, cells, extra, len(places))
         return Gathered(table.name, shape, made, rows.order, session, layer)
 
     def _take_rejects(
@@ -396,14 +396,14 @@ class Renderer:
             return
         covered.update(dict.fromkeys(fresh, 0))
         shape, cells = self._shapes[rejects.NAME], reject_cells(answer, list(fresh.values()))
-        made = whole_rows(shape.full_schema, answer, self._plan.run_id, cells, None, len(fresh))
+        made = whole_rows(shape, answer, self._plan.run_id, cells, None, len(fresh))
         rendered.rows.append(Gathered(rejects.NAME, shape, made, 0, None))
         rendered.made[rejects.NAME] = rendered.made.get(rejects.NAME, 0) + len(fresh)
         rendered.changes_record = True
 
 
 def whole_rows(
-    schema: pa.Schema,
+    shape: Shape,
     answer: Answer,
     run_id: str,
     cells: Mapping[str, Array | Cells],
@@ -420,12 +420,12 @@ def whole_rows(
     known = {**cells, "_extra": Cells(pa.string(), extra or [None] * count)}
     columns = [
         known[name] if name in known else Cells(kind, [shared.get(name)] * count)
-        for name, kind in zip(schema.names, schema.types, strict=True)
+        for name, kind in shape.fields
     ]
     loose = [column.values for column in columns if isinstance(column, Cells)]
     if len(loose) == len(columns):
         return LooseRows(answer.test_id, loose, count)
-    return pa.RecordBatch.from_arrays([*map(array_of, columns)], schema=schema)
+    return pa.RecordBatch.from_arrays([*map(array_of, columns)], schema=shape.full_schema)
 
 
 def chosen_rows(rows: Rows, places: Sequence[int]) -> tuple[Mapping[str, Array | Cells], Extra]:

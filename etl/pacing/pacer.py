@@ -166,7 +166,8 @@ class Pacer:
         return max(oldest + window - now, self._log.blocked_until - now)
 
     def _take(self, now: float) -> Slot:
-        if now < self._crowded_until or not self._log.since(now - self._rate.seconds, now):
+        is_empty = self._log.at(self._log.count - 1, now) < now - self._rate.seconds
+        if now < self._crowded_until or is_empty:
             # Nothing is known of this window, or others use it too: one request tells how much
             # of it is left. Two who begin together would else refuse each other by the burst.
             slot = self._pioneer = Slot(self._log.append(now), self)
@@ -222,6 +223,8 @@ class Pacer:
 
     def _give_way(self, word: rules.RateWord, sent_at: float, now: float) -> None:
         """Leave room for others who use these credentials, here or elsewhere."""
+        if word.remaining is None:
+            return
         window = self._rate.seconds
         # With half the guard, so that ours which took longer to arrive are not taken for theirs.
         own = self._log.since(sent_at - window - self._guard / 2, now)

@@ -64,11 +64,13 @@ class Reading:
     `objects` are those read, `places` their places among those served; `values` holds a
     value for each of them, by column, `extra` what no field names, as JSON, and `unknown`
     the names of that. `derived` are columns that the table makes of the objects: no part of
-    a row's hash. `counts` and `rejects` say what came of each that served some.
+    a row's hash, of which `hashes` holds one for each object. `counts` and `rejects` say what
+    came of each that served some.
     """
 
     values: dict[str, list[Value]]
     derived: dict[str, list[Value]] = field(default_factory=dict)
+    hashes: list[int] = field(default_factory=list)
     objects: list[Object] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
     extra: list[str | None] = field(default_factory=list)
@@ -89,6 +91,7 @@ class Reading:
             yield Reading(
                 {name: values[own] for name, values in self.values.items()},
                 {name: values[own] for name, values in self.derived.items()},
+                self.hashes[own],
                 self.objects[own],
                 self.places[own],
                 self.extra[own],
@@ -172,12 +175,10 @@ class Reader:
         filled: dict[str, Sequence[Value]] = {**reading.values, **reading.derived}
         if self._place is not None:
             filled[self._place.name] = reading.places
-        # Named values without those that are null: a column added later changes no hash.
-        named = map(self._row, *reading.values.values())
         has_extra = any(reading.extra)
         return Rows(
             keys=_keys(key, filled, answer, count),
-            hashes=list(map(row_hash, map(_encode, named))),
+            hashes=reading.hashes,
             cells=self._cells(filled, count),
             extra=reading.extra if has_extra else None,
             rejects=list(chain.from_iterable(reading.rejects)),
@@ -247,6 +248,9 @@ class Reader:
             column: _column(kind, path, [holder.get(name) for holder in levels[level]])
             for column, path, level, name, kind in self._fields
         }
+        # Named values without those that are null: a column added later changes no hash.
+        named = map(self._row, *read.values())
+        hashes = list(map(row_hash, map(_encode, named)))
         extra: list[str | None] = [None] * len(served)
         unknown = [_NONE] * len(served)
         for place in self._places_of_unknown(levels):
@@ -255,6 +259,7 @@ class Reader:
             unknown[place] = frozenset(self._names(found, ()))
         for column, values in read.items():
             reading.values[column] += values
+        reading.hashes += hashes
         reading.objects += levels[()]
         reading.places += places
         reading.extra += extra
