@@ -5,6 +5,7 @@ where a row is not as it was; says how many times as fast a rebuild is, whole pr
 """
 
 import json
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -38,9 +39,10 @@ def main(sessions: int = 2_000) -> None:
         )
         command = [sys.executable, "-m", "etl", "--config", str(file)]
         exported = timed([*command, "run", "--quiet"], served.environ)
-        before = content(Path(place) / "lake")
+        shutil.copytree(Path(place) / "lake", Path(place) / "before")
+        # Nothing is read here before: a process inherits the peak of the one that starts it.
         rebuilt = [timed([*command, "rebuild"], {}) for _ in range(3)]
-        if content(Path(place) / "lake") != before:
+        if content(Path(place) / "lake") != content(Path(place) / "before"):
             raise SystemExit("The tables are not what they were.")
         best = min(run.seconds for run in rebuilt)
         print(
