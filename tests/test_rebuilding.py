@@ -278,6 +278,7 @@ async def test_what_an_older_version_could_not_read_is_read_now(
         upgraded = replace(
             table,
             rows_of=tolerant,
+            rows_of_each=None,
             columns=(*table.columns, Column("mood", pa.string(), "A column of tomorrow.")),
         )
         rebuild_with(project, upgraded, tables()["session_details"])
@@ -574,7 +575,7 @@ async def test_an_answer_that_can_no_longer_be_read_keeps_its_rows(
 
         known = endpoints()
         broken = {**known, "session_details": replace(known["session_details"], decode=unreadable)}
-        monkeypatch.setattr("etl.lake.rebuilding.endpoints", lambda: broken)
+        monkeypatch.setattr("etl.lake.remaking.endpoints", lambda: broken)
         rebuild_with(project, tables()["sessions"], tables()["session_details"], tables()["tasks"])
         assert content(project) == before
 
@@ -589,7 +590,7 @@ async def test_rows_that_a_newer_version_refuses_go_to_the_rejects(tmp_path: Pat
             assert rows.rejects
             return rows
 
-        rebuild_with(project, replace(table, rows_of=strict))
+        rebuild_with(project, replace(table, rows_of=strict, rows_of_each=None))
         assert project.lake_rows("tasks") == []
         assert len(project.lake_rows("rejects")) == 3
         await command(project, "verify", "--deep")

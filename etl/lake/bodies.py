@@ -26,6 +26,12 @@ def is_made_of_bodies(table: AnyTable) -> bool:
     return keeps(table.endpoint) and all(column.name != "sha256" for column in table.columns)
 
 
+def kept_bytes(lake: LocalLake, pipeline: str) -> int:
+    """Return how large the files are that hold a pipeline's answers, kept bodies and all."""
+    paths = (lake.commit_path(pipeline, batch) for batch in lake.commits(pipeline))
+    return sum(path.stat().st_size for path in paths)
+
+
 def kept_answers(
     lake: LocalLake, pipeline: str, endpoints: Collection[str]
 ) -> Iterator[list[Answer]]:

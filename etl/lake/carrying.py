@@ -50,12 +50,12 @@ def _column(
 
 
 def grouped(
-    rows: pa.RecordBatch, key_of: Callable[[str, str | None], str]
+    rows: pa.RecordBatch, key_of: Callable[[str, str | None], str], *, by_session: bool
 ) -> Iterator[tuple[Folder, pa.RecordBatch]]:
-    """Yield the rows by what `key_of` makes of their test and session."""
+    """Yield the rows by what `key_of` makes of their test and, if it matters, their session."""
     names = rows.schema.names
     tests = _texts(rows, "test_id" if "test_id" in names else None)
-    sessions = _texts(rows, "session_id" if "session_id" in names else None)
+    sessions = _texts(rows, "session_id" if by_session and "session_id" in names else None)
     folders: dict[str, tuple[Folder, list[int]]] = {}
     known: dict[tuple[str | None, str | None], str] = {}
     for place, scope in enumerate(zip(tests, sessions, strict=True)):

@@ -3,12 +3,12 @@
 A row is of the answer about its session (or test) that came at its `_fetched_at`.
 """
 
+import json
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, overload
+from typing import Final, NamedTuple, TypeAlias, overload
 
 from etl.lake.local import LocalLake
 from etl.lake.scan import partitions_of, rows_in
@@ -20,12 +20,15 @@ Scope = tuple[str, str | None]
 """What an answer is about: a test, and a session of it or the test itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """When the answer of a row came, and which run landed it."""
 
     fetched_at_us: int
     run_id: str
+
+
+Origins: TypeAlias = Mapping[str, Mapping[int, Origin]]
+"""The origins of a scope's rows, by table and by key."""
 
 
 SESSION_TIMES: Final = ("start_time", "finish_time")
@@ -111,14 +114,17 @@ class Provenance:
         ).fetchone()
         return None if found is None else Session(found[0], found[1], 0)
 
-    def origins(self, scope: Scope) -> Mapping[str, Mapping[int, Origin]]:
-        """Return the origins of a scope's rows by table and by key, as `row_key` tells it."""
-        found: dict[str, dict[int, Origin]] = {}
-        for table, key, at_us, run_id in self._database.execute(
-            "SELECT tab, key, at_us, run_id FROM rows WHERE scope = ?", (_hash(scope),)
+    def origins(self, scopes: Iterable[Scope]) -> Mapping[Scope, Origins]:
+        """Return the origins of each scope's rows by table and by key, as `row_key` tells it."""
+        hashes = {scope: _hash(scope) for scope in scopes}
+        found: dict[int, dict[str, dict[int, Origin]]] = {one: {} for one in hashes.values()}
+        for scope, table, key, at_us, run_id in self._database.execute(
+            "SELECT scope, tab, rows.key, at_us, run_id"
+            " FROM json_each(?) JOIN rows ON scope = value",
+            (json.dumps(list(found)),),
         ):
-            found.setdefault(table, {})[key] = Origin(at_us, run_id)
-        return found
+            found[scope].setdefault(table, {})[key] = Origin(at_us, run_id)
+        return {scope: found[known_as] for scope, known_as in hashes.items()}
 
     def is_newest(self, endpoint: str, scope: Scope) -> bool:
         """Say whether no answer of this endpoint and scope was met before; note that one was."""
@@ -184,7 +190,8 @@ def _row(
     table: AnyTable, test_id: str, values: list[object], at_us: int, run_id: str
 ) -> tuple[int, str, int, int, str]:
     scope = (test_id, str(values[0]) if table.by_session else None)
-    return _hash(scope), table.name, row_key(table, key_hash(values), at_us), at_us, run_id
+    key = WHOLE if table.by_session else row_key(table, key_hash(values), at_us)
+    return _hash(scope), table.name, key, at_us, run_id
 
 
 def _hash(scope: Scope) -> int:

@@ -7,7 +7,8 @@ folders; so are all rows of listings, whose pages are not kept, and of files.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final, Self, TypeAlias
@@ -18,15 +19,25 @@ from etl.client.values import Answer, UnreadableBodyError
 from etl.errors import AlreadyRunning
 from etl.lake import commits
 from etl.lake.batch import Batch
-from etl.lake.bodies import is_made_of_bodies, kept_answers
+from etl.lake.bodies import is_made_of_bodies, kept_answers, kept_bytes
 from etl.lake.carrying import grouped, readable, rows_of_file
 from etl.lake.commits import Commit
 from etl.lake.local import LocalLake
 from etl.lake.open_records import OpenRecords
 from etl.lake.partitions import Layout
-from etl.lake.provenance import WHOLE, Origin, Scope, microseconds_of, open_provenance, row_key
+from etl.lake.provenance import (
+    WHOLE,
+    Origin,
+    Origins,
+    Scope,
+    microseconds_of,
+    open_provenance,
+    row_key,
+)
+from etl.lake.remaking import Job, Made, remade
 from etl.lake.rendering import Extra, LandingPlan, chosen_rows, reject_cells, shapes_of, whole_rows
 from etl.lake.scan import table_of
+from etl.lake.workers import open_workers, remade_by
 from etl.ledger.due import Fed, made_anew
 from etl.ledger.records import SESSIONS, Session
 from etl.ledger.store import Ledger
@@ -73,14 +84,23 @@ class Rebuilding:
     """
 
     def __init__(
-        self, lake: LocalLake, ledger: Ledger, plan: LandingPlan, chosen: Collection[str]
+        self,
+        lake: LocalLake,
+        ledger: Ledger,
+        plan: LandingPlan,
+        chosen: Collection[str],
+        workers: Executor | None = None,
     ) -> None:
-        """Prepare to make the chosen tables of the plan anew; nothing is read yet."""
+        """Prepare to make the chosen tables of the plan anew; nothing is read yet.
+
+        The `workers`, if any, make rows of sessions; they know this version's own tables alone.
+        """
         self.rebuilt = Rebuilt()
         self.records = OpenRecords(ledger)
         self._lake = lake
         self._ledger = ledger
         self._plan = plan
+        self._workers = workers
         self._shapes = shapes_of(plan)
         self._chosen = [table for table in plan.tables if table.name in chosen]
         self._old = sorted(path for path in ledger.files() if table_of(path) in chosen)
@@ -123,8 +143,9 @@ class Rebuilding:
                     self._provenance.add(self._lake, path, tables()[table_of(path)])
         self._learn_times()
         if remade:
-            for answers in kept_answers(self._lake, self._plan.pipeline, self._fed):
-                self._render_all(answers)
+            for job, made in self._remade(self._jobs()):
+                self._take_sessions(job, made)
+                self._write_some()
         for path in self._old:
             name = table_of(path)
             if name not in remade or not self._provenance.all_anew(name):
@@ -147,57 +168,92 @@ class Rebuilding:
                 with readable(path):
                     self._provenance.add_folders(self._lake, path, self._plan.partition_by)
 
-    def _render_all(self, answers: Sequence[Answer]) -> None:
-        """Render answers into all tables that are made of them."""
-        for answer in answers:
-            self._render(answer)
+    def _jobs(self) -> Iterator[Job]:
+        """Yield what is to be made of answers about sessions; take those about tests at once."""
+        for answers in kept_answers(self._lake, self._plan.pipeline, self._fed):
+            origins = self._provenance.origins(map(_scope, answers))
+            for answer in answers:
+                if answer.session_id is None:
+                    self._render(answer, origins[_scope(answer)])
+            self._note_anew()
+            yield self._job([one for one in answers if one.session_id is not None], origins)
+
+    def _job(self, answers: Sequence[Answer], origins: Mapping[Scope, Origins]) -> Job:
+        """Decide which rows are to be made of answers about sessions."""
+        names = [
+            table.name for tables in self._fed.values() for table in tables if table.by_session
+        ]
+        runs: dict[str, list[str | None]] = {name: [None] * len(answers) for name in names}
+        for place, answer in enumerate(answers):
+            scope = _scope(answer)
+            newest = self._provenance.is_newest(answer.endpoint, scope)
+            for table in self._fed[answer.endpoint]:
+                origin = origins[scope].get(table.name, {}).get(WHOLE)
+                if _is_origin(origin, answer, newest=newest):
+                    run_id = self._plan.run_id if origin is None else origin.run_id
+                    runs[table.name][place] = run_id
+        return Job(answers, runs)
+
+    def _remade(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Made]]:
+        personal = self._plan.personal
+        if self._workers is not None and not personal.hides:
+            return remade_by(self._workers, jobs)
+        by_session = [one for fed in self._fed.values() for one in fed if one.by_session]
+        return ((job, remade(job, by_session, personal.rows)) for job in jobs)
+
+    def _take_sessions(self, job: Job, made: Made) -> None:
+        """Take the rows that were made of sessions' answers."""
+        for name, rows in made.rows.items():
+            self._add(name, rows, 0)
+        for answer, counts in zip(job.answers, made.counts, strict=True):
+            if counts is None:
+                continue
+            self.rebuilt.answers += 1
+            self.rebuilt.rows.update(counts)
+            self._read_again += ((_scope(answer), name, answer.fetched_at_us) for name in counts)
+            self._note(answer.test_id or "", answer.session_id or "", answer.endpoint, counts)
+        for place, found in made.rejects:
+            self._take_rejects(job.answers[place], found)
+        self._note_anew()
+
+    def _note_anew(self) -> None:
         self._provenance.made_anew(self._read_again)
         self._read_again.clear()
-        self._order += 1
-        self._write_some()
+
+    def _add(self, name: str, rows: pa.RecordBatch, first: int) -> None:
+        """Add rows of any tests and sessions to the batch; `first` is their place among others."""
+        shape = self._shapes[name]
+
+        def folder_of(test_id: str, session_id: str | None) -> str:
+            return shape.layout.folder(test_id, self._session(shape.layout, test_id, session_id))
+
+        by_session = _tells_sessions(shape.layout)
+        for (test_id, session_id), some in grouped(rows, folder_of, by_session=by_session):
+            session = self._session(shape.layout, test_id, session_id)
+            self._batch.add(shape, some, (first, self._order), session)
+            self._tests.add(test_id)
+            self._order += 1
 
     def _write_some(self) -> None:
         self._batch.write_full()
         if self._batch.bytes_waiting > _WAITING_BYTES:
             self._batch.put_by()
 
-    def _render(self, answer: Answer) -> None:
-        scope = (answer.test_id or "", answer.session_id)
-        newest = self._provenance.is_newest(answer.endpoint, scope)
+    def _render(self, answer: Answer, origins: Origins) -> None:
+        """Render an answer about a test into all tables that are made of it."""
+        newest = self._provenance.is_newest(answer.endpoint, _scope(answer))
         try:
             content = endpoints()[answer.endpoint].decode(answer.body)
         except UnreadableBodyError:
             return  # what landed of it stays as it is
         self.rebuilt.answers += 1
-        origins = self._provenance.origins(scope)
-        made: dict[str, int] = {}
         for table in self._fed[answer.endpoint]:
             known = origins.get(table.name, {})
-            if table.by_session and not _is_origin(known.get(WHOLE), answer, newest=newest):
-                continue
             rows = self._plan.personal.rows(table, answer, table.rows_of(answer, content))
-            made[table.name] = (
-                self._take_session(table, answer, rows, known)
-                if table.by_session
-                else self._take_test(table, answer, rows, known, newest=newest)
-            )
+            made = self._take_test(table, answer, rows, known, newest=newest)
             self._take_rejects(answer, rows.rejects)
-        self._read_again += ((scope, table, answer.fetched_at_us) for table in made)
-        self.rebuilt.rows.update(made)
-        if answer.session_id is not None:
-            self._note(answer.test_id or "", answer.session_id, answer.endpoint, made)
-
-    def _take_session(self, table: AnyTable, answer: Answer, rows: Rows, known: Known) -> int:
-        """Take a session's rows, each key once; return how many."""
-        origin = known.get(WHOLE)
-        run_id = self._plan.run_id if origin is None else origin.run_id
-        first: dict[int, int] = {}
-        for place, key in enumerate(rows.keys):
-            first.setdefault(key, place)
-        if first:
-            chosen = chosen_rows(rows, list(first.values()))
-            self._gather(table.name, answer, run_id, len(first), *chosen)
-        return len(first)
+            self._read_again.append((_scope(answer), table.name, answer.fetched_at_us))
+            self.rebuilt.rows[table.name] += made
 
     def _take_test(
         self, table: AnyTable, answer: Answer, rows: Rows, known: Known, *, newest: bool
@@ -250,7 +306,7 @@ class Rebuilding:
 
     def _session(self, layout: Layout, test_id: str, session_id: str | None) -> Session | None:
         """Return when a session was, where its folder depends on it."""
-        if not layout.of_session or set(layout.columns) <= {"test_id"}:
+        if not _tells_sessions(layout):
             return None
         return self._provenance.session((test_id, session_id))
 
@@ -262,19 +318,9 @@ class Rebuilding:
     def _carry_over(self, path: str, *, is_remade: bool) -> None:
         """Carry over the rows of an old file that have not been made anew."""
         name = table_of(path)
-        shape = self._shapes[name]
-
-        def folder_of(test_id: str, session_id: str | None) -> str:
-            return shape.layout.folder(test_id, self._session(shape.layout, test_id, session_id))
-
-        for whole in rows_of_file(self._lake, path, shape.full_schema):
+        for whole in rows_of_file(self._lake, path, self._shapes[name].full_schema):
             rows = self._not_anew(name, whole) if is_remade else whole
-            rows = self._plan.personal.hidden(name, rows)
-            for (test_id, session_id), some in grouped(rows, folder_of):
-                session = self._session(shape.layout, test_id, session_id)
-                self._batch.add(shape, some, (1, self._order), session)
-                self._tests.add(test_id)
-                self._order += 1
+            self._add(name, self._plan.personal.hidden(name, rows), 1)
             self.rebuilt.rows[name] += rows.num_rows
             self.rebuilt.carried[name] += rows.num_rows
             self._write_some()
@@ -330,9 +376,18 @@ class Rebuilding:
         return rebuilt
 
 
+def _scope(answer: Answer) -> Scope:
+    return answer.test_id or "", answer.session_id
+
+
 def _is_origin(origin: Origin | None, answer: Answer, *, newest: bool) -> bool:
     """Say whether an answer is what a row is made of; where none is known the newest is."""
     return newest if origin is None else origin.fetched_at_us == answer.fetched_at_us
+
+
+def _tells_sessions(layout: Layout) -> bool:
+    """Say whether the folder of rows depends on when their session was."""
+    return layout.of_session and not set(layout.columns) <= {"test_id"}
 
 
 def _is_by_session(name: str) -> bool:
@@ -342,8 +397,12 @@ def _is_by_session(name: str) -> bool:
 def rebuild(lake: LocalLake, ledger: Ledger, plan: LandingPlan, chosen: Collection[str]) -> Rebuilt:
     """Make tables anew, all by one commit; blocks. Call it after `recover`, under its locks.
 
-    Raises LakeError and AlreadyRunning: then nothing has changed.
+    Other processes help where there is much to read, so the caller's main module must be one
+    that can be imported. Raises LakeError and AlreadyRunning: then nothing has changed.
     """
-    with Rebuilding(lake, ledger, plan, chosen) as rebuilding:
+    with (
+        open_workers(kept_bytes(lake, plan.pipeline)) as workers,
+        Rebuilding(lake, ledger, plan, chosen, workers) as rebuilding,
+    ):
         rebuilding.make_anew()
         return rebuilding.commit({})

@@ -44,6 +44,11 @@ class PersonalData:
         self._hashed = {name: set(chosen.hash) for name, chosen in pipeline.columns.items()}
         self._hides_sessions = any(_SESSION in hashed for hashed in self._hashed.values())
 
+    @property
+    def hides(self) -> bool:
+        """Whether anything is left out or hashed."""
+        return not self._kept
+
     def rows(self, table: AnyTable, answer: Answer, rows: Rows) -> Rows:
         """Return the rows as they land; as they are where nothing is excluded or hashed."""
         if self._kept:
