@@ -580,6 +580,38 @@ async def test_an_answer_that_can_no_longer_be_read_keeps_its_rows(
         assert content(project) == before
 
 
+async def test_scores_that_can_no_longer_be_read_keep_their_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with opened(tmp_path, 3, 2, written="sessions, qx_scores") as project:
+        await project.export()
+        before = content(project)
+
+        def unreadable(body: bytes) -> Any:
+            raise UnreadableBodyError("it is not what it was")
+
+        name = tables()["qx_scores"].endpoint.name
+        broken = {**endpoints(), name: replace(endpoints()[name], decode=unreadable)}
+        monkeypatch.setattr("etl.lake.rebuilding.endpoints", lambda: broken)
+        rebuild_with(project, tables()["sessions"], tables()["qx_scores"])
+        assert before["qx_scores"] and content(project) == before
+
+
+async def test_what_an_answer_tells_twice_is_there_once(tmp_path: Path):
+    async with opened(tmp_path, 3, written="sessions, task_groups") as project:
+        (first, *_) = project.sandbox.session_ids(project.tests[0])
+        group = {"uuid": "one", "name": "Told twice"}
+        twice = json.dumps({**project.sandbox.details(first), "taskGroups": [group, group]})
+        fault = Fault(FaultKind.BODY, on="details", object_id=first, value=twice, times=0)
+        project.sandbox.add_fault(fault)
+        await project.export()
+        before = content(project)
+        await to_thread.run_sync(rebuild_with, project, tables()["task_groups"])
+        assert content(project) == before
+        groups = [row["task_group_id"] for row in project.lake_rows("task_groups")]
+        assert groups.count("one") == 1
+
+
 async def test_rows_that_a_newer_version_refuses_go_to_the_rejects(tmp_path: Path):
     async with opened(tmp_path, 3, written="sessions, session_details, tasks") as project:
         await project.export()
