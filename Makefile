@@ -13,8 +13,8 @@ ARGS =
 # How many seeds `make sim` tries, or the one whose trace it tells.
 SEEDS = 2000
 SEED =
-# Test processes; 0 runs in one, for a debugger.
-JOBS = auto
+# Test processes, two a CPU since half of the tests wait; 0 runs in one, for a debugger.
+JOBS = $(shell expr 2 \* $$(getconf _NPROCESSORS_ONLN))
 # make lock UPGRADE=--upgrade takes the newest versions; else only what pyproject.toml forces.
 UPGRADE =
 

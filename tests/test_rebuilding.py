@@ -166,8 +166,7 @@ async def test_a_state_that_was_lost_is_recovered_from_a_rebuilt_lake(tmp_path: 
     [
         ("[test_id]", "[]"),
         ("[]", "[start_date, test_id]"),
-        ("[start_date, finish_month]", "[start_month]"),
-        ("[finish_date]", "[test_id, finish_date]"),
+        ("[start_date, finish_month]", "[test_id, start_month]"),
     ],
 )
 @pytest.mark.parametrize("written", [ALL, f"{DETAILS}, qx_scores"], ids=["listed", "not listed"])
@@ -392,7 +391,7 @@ async def test_a_table_whose_answers_were_kept_in_part_asks_for_the_others(tmp_p
 
 
 async def test_an_added_table_outlives_the_state(tmp_path: Path):
-    async with opened(tmp_path, 12, written="sessions, session_details") as project:
+    async with opened(tmp_path, 2, written="sessions, session_details") as project:
         await project.export()
         write(project, "sessions, session_details, tasks, transcripts")
         project.sandbox.add_fault(Fault(FaultKind.STATUS, on="transcript", value=500, times=0))
@@ -403,8 +402,8 @@ async def test_an_added_table_outlives_the_state(tmp_path: Path):
         before = len(project.sandbox.requests)
         await project.export()
         asked = [request.endpoint for request in project.sandbox.requests[before:]]
-        assert asked.count("transcript") == 12 and asked.count("details") == 0
-        assert len({row["session_id"] for row in project.lake_rows("transcripts")}) == 12
+        assert asked.count("transcript") == 2 and asked.count("details") == 0
+        assert len({row["session_id"] for row in project.lake_rows("transcripts")}) == 2
 
 
 async def test_an_added_table_of_a_test_is_made_of_its_kept_answer_or_asked(tmp_path: Path):

@@ -69,7 +69,7 @@ async def a_bug(folder: Path) -> Ended:
     """Stumble over a row, with a message that quotes it."""
     code = (
         "from etl.lake.landing import Landing\n"
-        "def failing(self, fetched, record): raise ValueError(fetched.answer.body)\n"
+        "def failing(self, fetched, *rest): raise ValueError(fetched.answer.body)\n"
         "Landing._render = failing\nfrom etl.cli import main\nmain()"
     )
     async with open_project(folder, 3) as project:
