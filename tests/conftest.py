@@ -38,6 +38,8 @@ ALSO_BLOCKING = (
 MAY_BLOCK = (
     ("<frozen importlib._bootstrap>", "_find_and_load"),  # late imports
     ("asyncio/unix_events.py", "_start"),  # pipes to a process, which asyncio opens
+    # `make coverage` notes each file that is first met; another thread may be noting one too.
+    ("coverage/collector.py", "lock_data"),
     ("pytest_timeout.py", "timeout_sigalrm"),  # says where the test hung
     ("etl/pacing/send_log.py", "try_lock"),  # LOCK_NB: taken or not, never waited for
     ("etl/pacing/send_log.py", "unlock"),
