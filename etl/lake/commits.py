@@ -327,16 +327,6 @@ def read_kept(
         yield from file.iter_batches(most_rows, row_groups=groups, columns=list(columns))
 
 
-def read_replaced(path: Path, pipeline: str) -> tuple[Collection[str], Collection[str]]:
-    """Read the files that a commit names, and those that it replaces; nothing else of it.
-
-    Raises LakeError as `read` does.
-    """
-    with _readable(path):
-        told = _told(path, pipeline, pq.read_schema(path))
-        return [file.path for file in told.files], told.replaces
-
-
 def _files(told: _Told) -> list[File]:
     return [File(file.path, told.batch, file.rows, file.bytes, file.xxh3) for file in told.files]
 

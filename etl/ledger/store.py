@@ -20,7 +20,7 @@ from etl.ledger.fields import count_fields
 from etl.ledger.frames import Identity, identity, pack_frame, unpack_frame
 from etl.ledger.locks import held
 from etl.ledger.places import make_state_dir, refuse_network_file_system
-from etl.ledger.records import PackedRecord, Record, pack, unpack
+from etl.ledger.records import PackedRecord, Record, unpack
 from etl.ledger.schema import MIGRATIONS, VERSION
 from etl.ledger.values import Due, Ended, File, Landed, Work
 from etl.pacing.rules import LONGEST_RETRY_SECONDS
@@ -255,14 +255,6 @@ class Ledger:
         with self._errors():
             found = self._database.execute("SELECT test_id, due, newest_due_us FROM records")
             return {test: Due(sessions, newest_us) for test, sessions, newest_us in found}
-
-    def read_all_again(self) -> None:
-        """Forget every listing, so that the next look at each test reads it to the end."""
-        for test_id in self.tests_known():
-            record = self.record(test_id)
-            record.forget_listing()
-            with self._transaction() as database:
-                _put_record(database, test_id, pack(record))
 
     def land(self, landed: Landed) -> list[str]:
         """Mark a commit of the lake: its rows are covered, its answers leave the inbox.
