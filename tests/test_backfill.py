@@ -398,6 +398,7 @@ async def test_a_nightly_run_that_ends_its_look_replaces_as_it_would(opened: Ope
         assert report.replaced == {"sessions": 2}
         report = only(await project.export())
         assert (report.replaced, report.edited) == ({"sessions": 1}, {})
+        assert status_of(project)["backfill"] is None, "nothing is left of it"
         asked_before = asked(project)
         assert "The backfill is done." in only(await backfill(project)).notes
         assert asked(project) == asked_before, "the nightly run has done it"

@@ -94,6 +94,13 @@ def test_what_is_no_commit_is_not_taken_for_one(lake):
     assert files_of(lake) == ["00000007.parquet", "7.parquet", "notes", "notes.txt"]
 
 
+def test_what_a_death_left_of_the_lakes_id_is_tidied_up(lake):
+    lake.found()
+    (lake.root / "_etl" / ".lake.json.0badcafe.unfinished").touch()
+    lake.remove_unfinished_commits("nightly")
+    assert files_of(lake) == ["lake.json"]
+
+
 @pytest.mark.parametrize(("taken", "created"), [(True, False), (False, None)])
 def test_a_commit_that_someone_tidied_up_is_known_by_whether_it_is_there(
     lake, monkeypatch, taken, created
