@@ -4,9 +4,8 @@ They say which tests a discovery filter means, and which product each test is of
 nothing is asked that a product does not have.
 """
 
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +14,7 @@ from etl.client.values import Endpoint, Fetched, Request, TryLater
 from etl.errors import TestFailed
 from etl.plan.catalogue import CatalogueNeed, CatalogueRead
 from etl.run.inbox import Key
+from etl.run.line import Leased, Line
 from etl.tables.cursor_pages import object_id_of
 from etl.tables.tests import WORKSPACE_TESTS, ListedTest, listed_tests
 from etl.tables.workspaces import WORKSPACES, workspace_ids
@@ -40,8 +40,6 @@ class Page:
 
     workspace_id: str | None = None
     cursor: str | None = None
-    attempt: int = 0
-    first_failed_at: float | None = None
 
     @property
     def endpoint(self) -> Endpoint[Any]:
@@ -76,9 +74,7 @@ class Catalogue:
         self._enough = need.enough
         self._found: dict[str, ListedTest] = {}
         self._seen: set[str | None] = set()
-        self._ready: deque[Page] = deque()
-        self._delayed: list[tuple[float, Page]] = []
-        self._leased = 0
+        self._line = Line(self)
         self._failure: TestFailed | None = None
         self._told = False
         self._kept = kept
@@ -88,28 +84,21 @@ class Catalogue:
     @property
     def is_done(self) -> bool:
         """Whether what was found has been told."""
-        return self._told and not self._leased
+        return self._told and not self._line.left
 
     def kept(self) -> str:
         """Return what has been read, for a run that goes on where this one is cut short."""
         return msgspec.json.encode(self._kept).decode()
 
-    def next(self, now: float, now_us: int) -> "CatalogueErrand | None":
+    def next(self, now: float, now_us: int) -> Leased[Page] | None:
         """Lease the page to ask next."""
         del now_us
-        due = [entry for entry in self._delayed if entry[0] <= now]
-        if due:
-            self._delayed.remove(due[0])
-            self._ready.appendleft(due[0][1])
-        if not self._ready:
-            return None
-        self._leased += 1
-        return CatalogueErrand(self, self._ready.popleft())
+        return self._line.next(now)
 
     def to_open(self, now_us: int) -> Awaitable[None] | None:
         """Tell what was found, once nothing is left to ask."""
         del now_us
-        if self._told or self._leased or self._ready or self._delayed:
+        if self._told or self._line.left:
             return None
         self._told = True
         return self._on_found(
@@ -119,7 +108,7 @@ class Catalogue:
     def seconds_to_next(self, now: float, now_us: int) -> float | None:
         """Return the wait for the next page that was delayed."""
         del now_us
-        return min((max(0.0, at - now) for at, _ in self._delayed), default=None)
+        return self._line.seconds_to_next(now)
 
     def _want(self, page: Page) -> None:
         """Ask for a page, unless it was asked, or lies in the inbox already."""
@@ -134,7 +123,7 @@ class Catalogue:
         if content is not None:
             self._keep(page, content)
         if not self._read(page):
-            self._ready.append(page)
+            self._line.add([page])
 
     def _keep(self, page: Page, content: Any) -> None:  # noqa: ANN401 - as its endpoint reads it
         """Keep what a page tells."""
@@ -154,32 +143,33 @@ class Catalogue:
         tests, cursor = self._kept.pages[page.object_id]
         self._found.update((test.test_id.lower(), test) for test in tests)
         if self._enough is not None and self._enough <= self._found.keys():
-            self._ready.clear()
+            self._line.drop_ready()
         elif cursor is not None:
             self._want(Page(page.workspace_id, cursor))
         return True
 
-    async def answered(self, page: Page, fetched: Fetched[Any]) -> None:
+    # What the errands tell.
+
+    def request(self, wanted: Page, attempt: int) -> Request[Any]:
+        """Return the request for a page."""
+        query = () if wanted.cursor is None else (("after", wanted.cursor),)
+        return Request(wanted.endpoint, object_id=wanted.object_id, query=query, attempt=attempt)
+
+    async def answered(self, wanted: Page, fetched: Fetched[Any]) -> None:
         """Pass the answer to the inbox, then read it."""
         await self._hand_on(fetched)
-        self._leased -= 1
-        self._keep(page, fetched.content)
-        self._read(page)
+        self._keep(wanted, fetched.content)
+        self._read(wanted)
 
-    def failed(self, error: TestFailed) -> None:
+    async def failed(self, wanted: Page, error: TestFailed) -> None:
         """Go on without this page."""
-        self._leased -= 1
+        del wanted
         self._failure = self._failure or error
 
-    def delay(self, page: Page, not_before: float) -> None:
-        """Ask for the page again, not before this time."""
-        self._leased -= 1
-        self._delayed.append((not_before, page))
-
-    def give_back(self, page: Page) -> None:
-        """Let it be leased again."""
-        self._leased -= 1
-        self._ready.appendleft(page)
+    async def gave_up(self, wanted: Page, later: TryLater) -> None:
+        """Go on without this page."""
+        what = f"The workspaces could not be read: {later.reason}."
+        await self.failed(wanted, TestFailed(what, advice="The next run asks again."))
 
 
 def _without_end(page: Page, pages: int) -> TestFailed:
@@ -188,50 +178,3 @@ def _without_end(page: Page, pages: int) -> TestFailed:
         where=f"workspace {page.workspace_id}",
         advice="List the tests by their ids instead, and tell the vendor's support.",
     )
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogueErrand:
-    """One page of the catalogue to ask."""
-
-    catalogue: Catalogue
-    page: Page
-
-    @property
-    def request(self) -> Request[Any]:
-        """The request for the page."""
-        page = self.page
-        query = () if page.cursor is None else (("after", page.cursor),)
-        return Request(page.endpoint, object_id=page.object_id, query=query, attempt=page.attempt)
-
-    async def answered(self, fetched: Fetched[Any]) -> None:
-        """Take in a page."""
-        await self.catalogue.answered(self.page, fetched)
-
-    async def failed(self, error: TestFailed) -> None:
-        """Go on without it."""
-        self.catalogue.failed(error)
-
-    async def gave_up(self, later: TryLater) -> None:
-        """Go on without it."""
-        self.catalogue.failed(
-            TestFailed(
-                f"The workspaces could not be read: {later.reason}.",
-                advice="The next run asks again.",
-            )
-        )
-
-    def first_failed_at(self, now: float) -> float:
-        """Return when it first failed."""
-        return now if self.page.first_failed_at is None else self.page.first_failed_at
-
-    async def delay(self, now: float, seconds: float, later: TryLater) -> None:
-        """Ask for it again after a while."""
-        del later
-        first = self.first_failed_at(now)
-        again = replace(self.page, attempt=self.page.attempt + 1, first_failed_at=first)
-        self.catalogue.delay(again, now + seconds)
-
-    def give_back(self) -> None:
-        """Let it be leased again."""
-        self.catalogue.give_back(self.page)

@@ -6,11 +6,11 @@ is still making is asked for a few times more, then left to a later run.
 """
 
 import heapq
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Awaitable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from anyio import CancelScope
 
@@ -26,6 +26,7 @@ from etl.ledger.records import Record
 from etl.ledger.values import Due
 from etl.run.follow_ups import Dues
 from etl.run.inbox import Key
+from etl.run.line import Leased, Line
 from etl.run.queue import Queue
 from etl.run.stores import Stores
 from etl.run.transfers import Transfers
@@ -49,8 +50,6 @@ class FileDue:
     session_id: str | None
     object_id: str | None
     folder: str
-    attempt: int = 0
-    first_failed_at: float | None = None
     links: int = 0
     polls: int = 0
 
@@ -116,24 +115,21 @@ class Files:
         self._to_be_listed: set[str] = set()
         self._to_open: list[tuple[int, str]] = []
         self._noted: set[str] = set()  # the tests in it
-        self._under_way = 0  # being opened, asked for, or transferred
-        self._ready: deque[FileDue] = deque()
-        self._delayed: list[tuple[float, int, FileDue]] = []
-        self._delays = 0
+        self._under_way = 0  # being opened, or transferred
+        self._line = Line(self, on_end=transfers.give_back_slot)
         self._met: set[tuple[str, str]] = set()  # what the record does not tell is taken care of
 
     @property
     def is_done(self) -> bool:
         """Whether all that is due has been had, and no list is under way that may name more."""
-        left = self._to_be_listed or self._to_open or self._ready or self._delayed
-        if left or self._under_way:
+        if self._to_be_listed or self._to_open or self.left:
             return False
         return self._queue.budget.is_idle or not self._kind.table.lists_files
 
     @property
     def left(self) -> int:
         """How many files are left, as far as it is known."""
-        return len(self._ready) + len(self._delayed) + self._under_way
+        return self._line.left + self._under_way
 
     @property
     def not_had(self) -> Iterator[tuple[str, str]]:
@@ -173,24 +169,17 @@ class Files:
             self._noted.add(test_id)
             heapq.heappush(self._to_open, (-(due.newest_us or 0), test_id))
 
-    def next(self, now: float, now_us: int) -> "FileErrand | None":
+    def next(self, now: float, now_us: int) -> Leased[FileDue] | None:
         """Lease the file to ask for next, if there is a slot for its transfer."""
         del now_us
-        if not self._transfers.has_room:
-            return None
-        if self._delayed and self._delayed[0][0] <= now:
-            due = heapq.heappop(self._delayed)[2]
-        elif self._ready:
-            due = self._ready.popleft()
-        else:
-            return None
-        self._transfers.take_slot()
-        self._under_way += 1
-        return FileErrand(self, due)
+        errand = self._line.next(now) if self._transfers.has_room else None
+        if errand is not None:
+            self._transfers.take_slot()
+        return errand
 
     def to_open(self, now_us: int) -> Awaitable[None] | None:
         """Look up what is due of the next test."""
-        if self._ready or not self._to_open:
+        if self._line.is_ready or not self._to_open:
             return None
         _, test_id = heapq.heappop(self._to_open)
         self._noted.discard(test_id)
@@ -210,7 +199,7 @@ class Files:
             if whole is not None:
                 await self._hand_on(due, _fetched(due, whole))
             else:
-                self._ready.append(due)
+                self._line.add([due])
         self._under_way -= 1
 
     async def _whole(self, due: FileDue) -> Received | None:
@@ -222,74 +211,62 @@ class Files:
     def seconds_to_next(self, now: float, now_us: int) -> float | None:
         """Return the wait for the next that was delayed; None while there is no slot for it."""
         del now_us
-        if not self._delayed or not self._transfers.has_room:
-            return None
-        return max(0.0, self._delayed[0][0] - now)
+        return self._line.seconds_to_next(now) if self._transfers.has_room else None
 
     # What the errands tell.
 
-    def request(self, due: FileDue) -> Request[Download]:
+    def request(self, wanted: FileDue, attempt: int) -> Request[Download]:
         """Return the request for a file's place."""
         return Request(
             self._kind.files.address,
-            test_id=due.test_id,
-            session_id=due.session_id,
-            object_id=due.object_id,
-            attempt=due.attempt,
+            test_id=wanted.test_id,
+            session_id=wanted.session_id,
+            object_id=wanted.object_id,
+            attempt=attempt,
         )
 
-    async def told(self, due: FileDue, download: Download) -> None:
-        """Fetch a file whose place is known now; or see what became of it otherwise."""
-        if download.object_id is not None and download.object_id.lower() != due.name.lower():
+    async def answered(self, wanted: FileDue, fetched: Fetched[Download]) -> None:
+        """Fetch a file whose place is known now; or see what became of it otherwise.
+
+        The answer itself is a secret, and goes no further.
+        """
+        download = fetched.content
+        if download.object_id is not None and download.object_id.lower() != wanted.name.lower():
             raise TryLater("the answer is about another file", kind=TryKind.NOT_ASKED)
         if download.status == GENERATED and download.url is not None:
             if self._kind.download:
-                self._transfers.start(partial(self._transfer, due, download.url))
-                return
-            await self._hand_on(due, LISTED)
+                self._under_way += 1
+                self._transfers.start(partial(self._transfer, wanted, download.url))
+            else:
+                await self._hand_on(wanted, LISTED)
         elif download.status == ERROR:
-            await self._hand_on(due, Receipt(Became.GIVEN_UP, reason="the API could not make it"))
-        elif due.polls < len(polls := self._transfers.patience.polls):
-            wait = polls[due.polls]
-            self._delay(replace(due, polls=due.polls + 1), self._stores.clock.monotonic() + wait)
+            gone = Receipt(Became.GIVEN_UP, reason="the API could not make it")
+            await self._hand_on(wanted, gone)
+        elif wanted.polls < len(polls := self._transfers.patience.polls):
+            not_before = self._stores.clock.monotonic() + polls[wanted.polls]
+            self._line.add_later(replace(wanted, polls=wanted.polls + 1), not_before)
         else:
-            await self._hand_on(due, Receipt(Became.PENDING))
-        self.free()
+            await self._hand_on(wanted, Receipt(Became.PENDING))
 
-    async def absent(self, due: FileDue) -> None:
-        """Pass on that the API has nothing: not yet, or not at all."""
-        if due.object_id is None:
+    async def failed(self, wanted: FileDue, error: TestFailed) -> None:
+        """Pass on that the API has nothing, yet or at all; leave all else to the next run."""
+        if not isinstance(error, NotFound):
+            self._leave(wanted, error.what)
+        elif wanted.object_id is not None:
+            await self._hand_on(wanted, Receipt(Became.PENDING))
+        else:
             endpoint, now_us = self._kind.files.receipt.name, self._stores.now_us()
-            answer = Answer(endpoint, due.test_id, due.session_id, None, 404, now_us, b"")
+            answer = Answer(endpoint, wanted.test_id, wanted.session_id, None, 404, now_us, b"")
             await self._queue.put(Fetched(answer, None))
-        else:
-            await self._hand_on(due, Receipt(Became.PENDING))
-        self.free()
 
-    def fail(self, due: FileDue, why: str) -> None:
+    async def gave_up(self, wanted: FileDue, later: TryLater) -> None:
+        """Leave it to the next run."""
+        self._leave(wanted, later.reason)
+
+    def _leave(self, due: FileDue, why: str) -> None:
         """Leave it to the next run."""
         what = f"{self._kind.files.receipt.name}: {why}"
         self.failures.setdefault(due.test_id, Counter())[what] += 1
-        self.free()
-
-    def again(self, due: FileDue, not_before: float) -> None:
-        """Ask for it again, not before this time."""
-        self._delay(due, not_before)
-        self.free()
-
-    def give_back(self, due: FileDue) -> None:
-        """Let it be leased again."""
-        self._ready.appendleft(due)
-        self.free()
-
-    def free(self) -> None:
-        """Give back the slot of an errand or transfer that has ended."""
-        self._transfers.give_back_slot()
-        self._under_way -= 1
-
-    def _delay(self, due: FileDue, not_before: float) -> None:
-        self._delays += 1
-        heapq.heappush(self._delayed, (not_before, self._delays, due))
 
     async def _hand_on(self, due: FileDue, receipt: Receipt) -> None:
         """Pass a receipt to the inbox."""
@@ -308,61 +285,16 @@ class Files:
         except LinkRefused as refused:
             if due.links + 1 < MOST_LINKS:
                 again = replace(due, links=due.links + 1)
-                self.again(again, self._stores.clock.monotonic())
+                self._line.add_later(again, self._stores.clock.monotonic())
             else:
-                self.fail(due, refused.reason)
+                self._leave(due, refused.reason)
         except FileRefused as refused:
             await self._hand_on(due, Receipt(Became.GIVEN_UP, reason=refused.reason))
-            self.free()
         except TryLater as later:
-            self.fail(due, later.reason)
-        else:
-            self.free()
+            self._leave(due, later.reason)
+        self._under_way -= 1
 
 
 def _fetched(due: FileDue, received: Received) -> Receipt:
     path = media_path(due.folder, due.name, received.sha256, received.content_type)
     return Receipt(Became.FETCHED, path, received.bytes, received.sha256, received.content_type)
-
-
-@dataclass(frozen=True, slots=True)
-class FileErrand:
-    """One file whose place is to be asked for."""
-
-    source: Files
-    due: FileDue
-
-    @property
-    def request(self) -> Request[Any]:
-        """The request."""
-        return self.source.request(self.due)
-
-    async def answered(self, fetched: Fetched[Any]) -> None:
-        """Have the file fetched. The answer itself is a secret, and goes no further."""
-        await self.source.told(self.due, fetched.content)
-
-    async def failed(self, error: TestFailed) -> None:
-        """Note what is not there as a fact; leave all else to the next run."""
-        if isinstance(error, NotFound):
-            await self.source.absent(self.due)
-        else:
-            self.source.fail(self.due, error.what)
-
-    async def gave_up(self, later: TryLater) -> None:
-        """Leave it to the next run."""
-        self.source.fail(self.due, later.reason)
-
-    def first_failed_at(self, now: float) -> float:
-        """Return when it first failed."""
-        return now if self.due.first_failed_at is None else self.due.first_failed_at
-
-    async def delay(self, now: float, seconds: float, later: TryLater) -> None:
-        """Ask for it again after a while."""
-        del later
-        first = self.first_failed_at(now)
-        again = replace(self.due, attempt=self.due.attempt + 1, first_failed_at=first)
-        self.source.again(again, now + seconds)
-
-    def give_back(self) -> None:
-        """Let it be leased again."""
-        self.source.give_back(self.due)

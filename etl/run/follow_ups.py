@@ -6,9 +6,9 @@ cut short is fresh before it is deep.
 """
 
 import heapq
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from etl.client.values import Answer, Endpoint, Fetched, Request, Scope, TryLater
@@ -18,23 +18,18 @@ from etl.ledger.due import Feeds, is_test_due, sessions_due
 from etl.ledger.records import Record
 from etl.ledger.values import Due
 from etl.run.inbox import Key
+from etl.run.line import Leased, Line
 from etl.run.queue import Queue
 from etl.run.stores import Stores
 
 
 @dataclass(frozen=True, slots=True)
 class FollowUp:
-    """A request that a listed test or session calls for.
-
-    `session_id` is None where it is about the test itself, `first_failed_at` while it has
-    not failed.
-    """
+    """A request that a listed test or session calls for; without a session, about the test."""
 
     endpoint: Endpoint[Any]
     test_id: str
     session_id: str | None = None
-    attempt: int = 0
-    first_failed_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +95,12 @@ class FollowUps:
         self._places: dict[str, int] = {}
         self._to_open: list[tuple[int, int, int, str, int]] = []
         self._opening = 0
-        self._leased = 0
-        self._ready: deque[FollowUp] = deque()
-        self._delayed: list[tuple[float, int, FollowUp]] = []
-        self._delays = 0
+        self._line = Line(self)
 
     @property
     def is_done(self) -> bool:
         """Whether all that is due has been asked for."""
-        under_way = self._opening or self._leased
-        return not (
-            self._to_be_listed or self._to_open or under_way or self._ready or self._delayed
-        )
+        return not (self._to_be_listed or self._to_open or self._opening or self._line.left)
 
     def expect(self, test_ids: Iterable[str]) -> None:
         """Take in tests that this run is going to look at."""
@@ -120,8 +109,7 @@ class FollowUps:
     @property
     def left(self) -> int:
         """How many requests are left, as far as it is known."""
-        ready = len(self._ready) + len(self._delayed) + self._leased
-        return ready + sum(requests for *_, requests in self._to_open)
+        return self._line.left + sum(requests for *_, requests in self._to_open)
 
     def known(self, due_by_test: Mapping[str, Due]) -> None:
         """Take in what is due of tests whose listing is known."""
@@ -149,21 +137,14 @@ class FollowUps:
                 newest_first = -(due.newest_us or 0)
                 heapq.heappush(self._to_open, (place, rank, newest_first, test_id, requests))
 
-    def next(self, now: float, now_us: int) -> "FollowUpErrand | None":
+    def next(self, now: float, now_us: int) -> Leased[FollowUp] | None:
         """Lease what to ask for next."""
         del now_us
-        if self._delayed and self._delayed[0][0] <= now:
-            follow_up = heapq.heappop(self._delayed)[2]
-        elif self._ready:
-            follow_up = self._ready.popleft()
-        else:
-            return None
-        self._leased += 1
-        return FollowUpErrand(self, follow_up)
+        return self._line.next(now)
 
     def to_open(self, now_us: int) -> Awaitable[None] | None:
         """Look up what is due of the next test."""
-        if self._ready or not self._to_open:
+        if self._line.is_ready or not self._to_open:
             return None
         _, rank, _, test_id, _ = heapq.heappop(self._to_open)
         self._opening += 1
@@ -171,7 +152,7 @@ class FollowUps:
 
     async def _open(self, endpoint: Endpoint[Any], test_id: str, now_us: int) -> None:
         record = await self._stores.records.look_up(test_id)
-        self._ready.extend(
+        self._line.add(
             FollowUp(endpoint, test_id, session_id)
             for session_id in self._dues.of(record, endpoint, now_us)
             if (endpoint.name, test_id, session_id, None) not in self._in_inbox
@@ -181,85 +162,37 @@ class FollowUps:
     def seconds_to_next(self, now: float, now_us: int) -> float | None:
         """Return the wait for the next that was delayed."""
         del now_us
-        return max(0.0, self._delayed[0][0] - now) if self._delayed else None
+        return self._line.seconds_to_next(now)
 
-    async def hand_on(self, fetched: Fetched[Any]) -> None:
-        """Pass an answer to the inbox."""
-        await self._queue.put(fetched)
-        self._leased -= 1
+    # What the errands tell.
 
-    async def hand_on_absence(self, follow_up: FollowUp) -> None:
-        """Pass on that the API has nothing (404): an answer too, that was paid for."""
-        now_us = self._stores.now_us()
-        endpoint = follow_up.endpoint.name
-        answer = Answer(endpoint, follow_up.test_id, follow_up.session_id, None, 404, now_us, b"")
-        await self.hand_on(Fetched(answer, None))
+    def request(self, wanted: FollowUp, attempt: int) -> Request[Any]:
+        """Return the request."""
+        test_id, session_id = wanted.test_id, wanted.session_id
+        return Request(wanted.endpoint, test_id=test_id, session_id=session_id, attempt=attempt)
 
-    def delay(self, follow_up: FollowUp, not_before: float) -> None:
-        """Ask for it again, not before this time."""
-        self._delays += 1
-        heapq.heappush(self._delayed, (not_before, self._delays, follow_up))
-        self._leased -= 1
-
-    def give_back(self, follow_up: FollowUp) -> None:
-        """Let it be leased again."""
-        self._ready.appendleft(follow_up)
-        self._leased -= 1
-
-    def fail(self, follow_up: FollowUp, why: str) -> None:
-        """Leave it to the next run."""
-        what = f"{follow_up.endpoint.name.replace('_', ' ')}: {why}"
-        self.failures.setdefault(follow_up.test_id, Counter())[what] += 1
-        self._leased -= 1
-
-
-@dataclass(frozen=True, slots=True)
-class FollowUpErrand:
-    """One test or session to ask for."""
-
-    source: FollowUps
-    follow_up: FollowUp
-
-    @property
-    def request(self) -> Request[Any]:
-        """The request."""
-        follow_up = self.follow_up
-        return Request(
-            follow_up.endpoint,
-            test_id=follow_up.test_id,
-            session_id=follow_up.session_id,
-            attempt=follow_up.attempt,
-        )
-
-    async def answered(self, fetched: Fetched[Any]) -> None:
+    async def answered(self, wanted: FollowUp, fetched: Fetched[Any]) -> None:
         """Pass the answer to the inbox."""
-        await self.source.hand_on(fetched)
+        del wanted
+        await self._queue.put(fetched)
 
-    async def failed(self, error: TestFailed) -> None:
-        """Note what is not there as a fact; leave all else to the next run."""
-        if isinstance(error, NotFound):
-            await self.source.hand_on_absence(self.follow_up)
-        else:
-            self.source.fail(self.follow_up, error.what)
+    async def failed(self, wanted: FollowUp, error: TestFailed) -> None:
+        """Pass on that the API has nothing, an answer too; leave all else to the next run."""
+        if not isinstance(error, NotFound):
+            self._leave(wanted, error.what)
+            return
+        name, now_us = wanted.endpoint.name, self._stores.now_us()
+        answer = Answer(name, wanted.test_id, wanted.session_id, None, 404, now_us, b"")
+        await self._queue.put(Fetched(answer, None))
 
-    async def gave_up(self, later: TryLater) -> None:
+    async def gave_up(self, wanted: FollowUp, later: TryLater) -> None:
         """Keep a body that nobody can read, for the rejects; leave all else to the next run."""
         if later.answer is not None:
-            await self.source.hand_on(Fetched(later.answer, None))
+            await self._queue.put(Fetched(later.answer, None))
         else:
-            self.source.fail(self.follow_up, later.reason)
+            self._leave(wanted, later.reason)
 
-    def first_failed_at(self, now: float) -> float:
-        """Return when it first failed."""
-        return now if self.follow_up.first_failed_at is None else self.follow_up.first_failed_at
-
-    async def delay(self, now: float, seconds: float, later: TryLater) -> None:
-        """Ask for it again after a while; a later process asks at once."""
-        del later
-        first = self.first_failed_at(now)
-        again = replace(self.follow_up, attempt=self.follow_up.attempt + 1, first_failed_at=first)
-        self.source.delay(again, now + seconds)
-
-    def give_back(self) -> None:
-        """Let it be leased again."""
-        self.source.give_back(self.follow_up)
+    def _leave(self, wanted: FollowUp, why: str) -> None:
+        """Leave it to the next run."""
+        what = f"{wanted.endpoint.name.replace('_', ' ')}: {why}"
+        self.failures.setdefault(wanted.test_id, Counter())[what] += 1

@@ -79,8 +79,9 @@ class Transfers:
         self._free += 1
 
     def start(self, transfer: Callable[[], Coroutine[None, None, None]]) -> None:
-        """Carry out a transfer, in the slot that was taken for it."""
+        """Carry out a transfer, in a slot of its own."""
         assert self._group is not None  # noqa: S101 - whoever asks is within `open`
+        self.take_slot()
         self._group.start_soon(self._carry_out, transfer)
 
     async def _carry_out(self, transfer: Callable[[], Coroutine[None, None, None]]) -> None:
@@ -89,6 +90,7 @@ class Transfers:
             await transfer()
         except EtlError as error:
             self._watch.on_error(error)
+        self.give_back_slot()
         self._watch.on_end()
 
     def stop(self, grace_seconds: float) -> None:
