@@ -27,6 +27,14 @@ Pipelines = Annotated[
     list[str] | None,
     typer.Argument(metavar="[PIPELINE]...", help="Pipelines by name; all if none is named."),
 ]
+Pipeline = Annotated[str, typer.Argument(metavar="PIPELINE", help="A pipeline.")]
+AnyPipeline = Annotated[
+    str | None, typer.Argument(metavar="[PIPELINE]", help="A pipeline; all if none is named.")
+]
+OnlyTests = Annotated[
+    list[str] | None,
+    typer.Option("--test", metavar="ID", help="Ask only this test; may be repeated."),
+]
 MaxRuntime = Annotated[
     str | None,
     typer.Option(metavar="50m", help="Pause after this time; the next run goes on."),
@@ -93,10 +101,7 @@ def run(
     full: Annotated[
         bool, typer.Option("--full", help="Read every page again, not only what may be new.")
     ] = False,
-    test: Annotated[
-        list[str] | None,
-        typer.Option("--test", metavar="ID", help="Ask only this test; may be repeated."),
-    ] = None,
+    test: OnlyTests = None,
     table: Annotated[
         list[str] | None,
         typer.Option("--table", metavar="NAME", help="Ask only this table; may be repeated."),
@@ -134,13 +139,10 @@ def run(
 @app.command()
 def backfill(
     context: typer.Context,
-    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE", help="A pipeline.")],
+    pipeline: Pipeline,
     *,
     config: ConfigOption = None,
-    test: Annotated[
-        list[str] | None,
-        typer.Option("--test", metavar="ID", help="Only this test; may be repeated."),
-    ] = None,
+    test: OnlyTests = None,
     since: Annotated[
         str | None, typer.Option(metavar="DATE", help="Only sessions that started then or later.")
     ] = None,
@@ -162,10 +164,7 @@ def backfill(
 
     flags = RunFlags(
         pipelines=(pipeline,),
-        sandbox=False,
-        full=False,
         tests=tuple(test or ()),
-        tables=(),
         max_runtime=max_runtime,
         max_requests=max_requests,
         fail_if_paused=fail_if_paused,
@@ -236,9 +235,7 @@ def discover(
 @app.command()
 def status(
     context: typer.Context,
-    pipeline: Annotated[
-        str | None, typer.Argument(metavar="[PIPELINE]", help="A pipeline; all if none is named.")
-    ] = None,
+    pipeline: AnyPipeline = None,
     *,
     config: ConfigOption = None,
     json: Json = False,
@@ -252,9 +249,7 @@ def status(
 @app.command()
 def verify(
     context: typer.Context,
-    pipeline: Annotated[
-        str | None, typer.Argument(metavar="[PIPELINE]", help="A pipeline; all if none is named.")
-    ] = None,
+    pipeline: AnyPipeline = None,
     *,
     config: ConfigOption = None,
     deep: Annotated[
@@ -293,7 +288,7 @@ def rebuild(
 @app.command()
 def reset(
     context: typer.Context,
-    pipeline: Annotated[str, typer.Argument(metavar="PIPELINE", help="A pipeline.")],
+    pipeline: Pipeline,
     *,
     test: Annotated[
         list[str], typer.Option("--test", metavar="ID", help="A test; may be repeated.")

@@ -33,10 +33,7 @@ class RunFlags:
     """The options of `etl run`, as given; a `span` makes it `etl backfill`."""
 
     pipelines: tuple[str, ...]
-    sandbox: bool
-    full: bool
     tests: tuple[str, ...]
-    tables: tuple[str, ...]
     max_runtime: str | None
     max_requests: int | None
     fail_if_paused: bool
@@ -45,6 +42,9 @@ class RunFlags:
     events: str | None
     quiet: bool
     wait_for_lock: str | None
+    sandbox: bool = False
+    full: bool = False
+    tables: tuple[str, ...] = ()
     span: Span | None = None
 
 
