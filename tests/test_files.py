@@ -24,7 +24,7 @@ from etl.ledger.held import not_there_yet
 from etl.ledger.records import Record
 from etl.ledger.store import open_ledger
 from etl.plan.orders import Asked
-from etl.report.values import GivenUp, MediaReport, RunReport, Status
+from etl.report.values import MediaReport, RunReport, Status
 from etl.run.export import Limits
 from etl.sandbox.faults import Fault, FaultKind
 from etl.sandbox.server import SandboxOptions
@@ -159,24 +159,6 @@ async def test_what_waits_for_its_file_outlives_the_state(tmp_path: Path):
         await whole(project, "clips")
 
 
-async def test_what_the_api_could_not_make_lands_without_a_file(tmp_path: Path):
-    async with filing(tmp_path, 4, tables="sessions, clips", options=MADE) as project:
-        bad, *others = expected(project, "clips")
-        told = {"/status": "ERROR", "/clipUrl": None}
-        project.sandbox.add_fault(
-            Fault(FaultKind.FIELDS, on="clip", object_id=bad, value=told, times=0)
-        )
-        report = await project.export()
-        assert report.status is Status.COMPLETE
-        (test,) = project.tests
-        reason = "clips: the API could not make it"
-        assert media(report).given_up == [GivenUp(test, reason, 1)]
-        rows = await to_thread.run_sync(project.lake_rows, "clips")
-        assert [row["clip_id"] for row in rows if row["path"] is None] == [bad]
-        assert len(rows) == 1 + len(others)
-        assert (await project.export()).requests.total == 1
-
-
 async def test_a_clip_that_is_listed_and_not_found_is_looked_at_again(tmp_path: Path):
     async with filing(tmp_path, 4, tables="sessions, clips", options=MADE) as project:
         project.clock = clock = ClockAhead()
@@ -297,84 +279,7 @@ async def test_a_backfill_brings_back_files_that_were_lost_or_replaced(tmp_path:
         assert lost in " ".join(found)
 
 
-# Links and hosts.
-
-
-async def test_a_link_that_dies_is_asked_for_anew(tmp_path: Path):
-    async with filing(tmp_path, 3, tables=ONE_A_SESSION) as project:
-        project.sandbox.add_fault(Fault(FaultKind.EXPIRED, on="media"))
-        report = await project.export()
-        assert report.status is Status.COMPLETE
-        assert asked(project)["video"] == 4
-        await whole(project, "videos")
-
-
-async def test_a_link_that_never_opens_costs_that_file_and_a_bounded_number_of_requests(
-    tmp_path: Path,
-):
-    async with filing(tmp_path, 3, tables=ONE_A_SESSION) as project:
-        bad = project.sandbox.session_ids(project.tests[0])[0]
-        project.sandbox.add_fault(Fault(FaultKind.EXPIRED, on="media", object_id=bad, times=0))
-        report, codes = await project.export_with_codes()
-        assert codes == [4]
-        assert "video: the media host answered 403" in report.pipelines[0].failed[0].error
-        assert asked(project)["video"] == 2 + 4
-        project.sandbox.faults.clear()
-        assert (await project.export()).status is Status.COMPLETE
-        await whole(project, "videos")
-
-
-async def test_a_transfer_that_breaks_off_goes_on_where_it_ended(tmp_path: Path):
-    async with filing(tmp_path, 2, tables=ONE_A_SESSION) as project:
-        project.sandbox.set_video_bytes(3_000_000)
-        project.sandbox.add_fault(Fault(FaultKind.CUT_BODY, on="media", times=2))
-        report = await project.export()
-        assert report.status is Status.COMPLETE
-        assert asked(project)["video"] == 2
-        assert any(request.range for request in project.sandbox.transfers)
-        await whole(project, "videos")
-
-
-async def test_a_host_that_never_sends_the_whole_leaves_the_part_to_the_next_run(tmp_path: Path):
-    async with filing(tmp_path, 1, tables=ONE_A_SESSION) as project:
-        project.sandbox.set_video_bytes(3_000_000)
-        project.sandbox.add_fault(Fault(FaultKind.CUT_BODY, on="media", times=0))
-        _, codes = await project.export_with_codes()
-        assert codes == [4]
-        project.sandbox.faults.clear()
-        sent = project.sandbox.media_bytes
-        assert (await project.export()).status is Status.COMPLETE
-        assert project.sandbox.media_bytes - sent < 1_000_000
-        await whole(project, "videos")
-
-
-@pytest.mark.parametrize(
-    "url", ["https://10.0.0.1/v.mp4", "http://media.example/v.mp4", "file:///etc/passwd"]
-)
-async def test_a_link_to_where_none_may_lead_is_not_followed(tmp_path: Path, url: str):
-    async with filing(tmp_path, 2, tables=ONE_A_SESSION) as project:
-        bad = project.sandbox.session_ids(project.tests[0])[0]
-        project.sandbox.add_fault(
-            Fault(FaultKind.FIELDS, on="video", object_id=bad, value={"/videoUrl": url}, times=0)
-        )
-        report = await project.export()
-        assert report.status is Status.COMPLETE
-        assert [given_up.files for given_up in media(report).given_up] == [1]
-        assert (await paths(project, "videos")).count(None) == 1
-        assert (await project.export()).requests.total == 1
-
-
-async def test_a_file_that_is_too_large_is_not_fetched_and_not_asked_for_again(tmp_path: Path):
-    extra = "    media: {max_bytes: 4000, keep_free_bytes: 0}\n"
-    async with filing(tmp_path, 4, tables="videos, clips", options=MADE, extra=extra) as project:
-        report = await project.export()
-        assert report.status is Status.COMPLETE
-        (given_up,) = media(report).given_up
-        assert given_up.files == 4 and "larger than 4000 bytes" in given_up.reason
-        assert await paths(project, "videos") == [None] * 4
-        await whole(project, "clips")
-        assert (await to_thread.run_sync(project.process, "verify", "--deep")).returncode == 0
-        assert (await project.export()).requests.total == 1
+# Answers about files; links and hosts are in `tests/faults/media.py`.
 
 
 async def test_an_answer_about_another_file_is_asked_again(tmp_path: Path):
@@ -421,20 +326,6 @@ async def test_files_are_listed_and_not_fetched_where_the_pipeline_says_so(tmp_p
 
 
 # Disks, ends and what is found after them.
-
-
-async def test_a_disk_without_room_is_noticed_before_the_first_byte(tmp_path: Path):
-    async with filing(
-        tmp_path, 3, tables=ONE_A_SESSION, extra=f"    media: {{keep_free_bytes: {2**60}}}\n"
-    ) as project:
-        report, codes = await project.export_with_codes()
-        assert codes == [5]
-        assert "no room for media" in (report.pipelines[0].error or "")
-        assert len(await to_thread.run_sync(project.lake_rows)) == 3
-        assert await paths(project, "videos") == []
-        await to_thread.run_sync(configure, project, ONE_A_SESSION)
-        assert (await project.export()).status is Status.COMPLETE
-        await whole(project, "videos")
 
 
 async def test_a_file_that_is_lost_before_it_lands_is_fetched_again(tmp_path: Path):
@@ -558,21 +449,6 @@ async def test_columns_that_are_excluded_are_null_also_where_a_row_waited(tmp_pa
         assert rows and {row["name"] for row in rows} == {None}
         assert all(len(row["video_id"]) == 64 for row in rows)
         await whole(project, "clips")
-
-
-@pytest.mark.parametrize(
-    ("columns", "why"),
-    [
-        ("hash: [clip_id]", "names the files that are still to be asked for"),
-        ("hash: [path]", "a row says by it which file is its own"),
-        ("exclude: [sha256]", "a row says by it which file is its own"),
-    ],
-)
-async def test_what_names_a_file_stays_in_clear(tmp_path: Path, columns: str, why: str):
-    extra = f"    columns: {{clips: {{{columns}}}}}\n"
-    async with filing(tmp_path, 1, tables="clips", extra=extra) as project:
-        said = await to_thread.run_sync(project.process, "plan")
-        assert said.returncode == 2 and why in said.stderr
 
 
 async def test_one_can_peek_at_videos_and_sees_no_link(tmp_path: Path):

@@ -187,7 +187,7 @@ class MediaClient:
     def _check_size(self, count: int | None) -> None:
         most = self._limits.max_bytes
         if most is not None and count is not None and count > most:
-            raise FileRefused(f"the file is larger than {most} bytes")
+            raise FileRefused(f"the file is larger than {most} bytes (max_bytes)")
 
     def _failed(self, link: URL, answer: aiohttp.ClientResponse) -> Exception:
         """Return what a status means that brings no part of the file."""

@@ -80,6 +80,8 @@ def _print_media(media: MediaReport, console: Console) -> None:
     for one in media.given_up:
         files = _count(one.files, "file")
         _say(console, f"  given up   {files} of test {one.test_id}: {one.reason}", "yellow")
+    if media.given_up:
+        _say(console, "             Their rows have no path; `etl backfill` asks for them again.")
 
 
 def duckdb_line(lake: str, table: str) -> str:

@@ -36,6 +36,11 @@ def told(done: subprocess.CompletedProcess[str]) -> Ended:
     return Ended(done.returncode, done.stdout + done.stderr)
 
 
+async def ran(project: Project, *arguments: str) -> Ended:
+    """Run a command in a process of its own."""
+    return told(await to_thread.run_sync(project.process, *arguments))
+
+
 async def comes_right(project: Project, *, requests: int | None = None) -> None:
     """Assert that the next run ends whole, and that it asks no more than this."""
     asked = len(project.sandbox.requests)
@@ -188,7 +193,7 @@ def full_state(left: int) -> Provoke:
             with_disk = full(project.state, "4M", left)
             await to_thread.run_sync(with_disk.__enter__)
             try:
-                done = told(await to_thread.run_sync(project.process, "run"))
+                done = await ran(project, "run")
                 await to_thread.run_sync((project.state / ".ballast").unlink)
                 await comes_right(project)
                 return done

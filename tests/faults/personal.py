@@ -121,7 +121,19 @@ CHAPTER = Chapter(
             "bodies are to be kept, and columns of theirs are not",
             "keep_bodies: is true; accepted: auto or false, since bodies hold what `columns` keeps",
             2,
-            [refused(HASHED + "    keep_bodies: true\n")],
+            [
+                refused(f"    columns: {{sessions: {{{hidden}}}}}\n    keep_bodies: true\n")
+                for hidden in ("hash: [session_id]", "exclude: [audience_id]")
+            ],
+        ),
+        Case(
+            "a column is hidden by which a row says its file, or which file is still to be had",
+            "'…' can be neither excluded nor hashed: …; accepted: …",
+            2,
+            [
+                refused(f"    tables: [clips]\n    columns: {{clips: {{{hidden}}}}}\n")
+                for hidden in ("hash: [clip_id]", "hash: [path]", "exclude: [sha256]")
+            ],
         ),
         Case(
             "a secret stands in the pipelines file",
