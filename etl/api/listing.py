@@ -11,7 +11,7 @@ from etl.paging.dialect import after_bad_request, first_dialect
 from etl.paging.values import Listing, Verdict
 from etl.run.looks import Job, Looks
 from etl.run.pages import check_page, page_request
-from etl.run.pipeline import World
+from etl.run.world import World
 from etl.tables.sessions import SessionsPage, page_view
 
 Page: TypeAlias = Fetched[SessionsPage]

@@ -16,7 +16,7 @@ from etl.lake.rendering import Gathered, LandingPlan, Renderer, Tally
 from etl.ledger.due import Feeds
 from etl.ledger.records import Record
 from etl.plan.orders import exportable
-from etl.run.pipeline import World
+from etl.run.world import World
 from etl.tables import rejects
 from etl.tables.completed_sessions import COMPLETED_SESSIONS
 from etl.tables.personal import personal_data

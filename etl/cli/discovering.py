@@ -19,7 +19,7 @@ from etl.pacing.clock import SystemClock
 from etl.report.terminal import on_one_line
 from etl.run.discovery import Discovered, discover
 from etl.run.errors import single_error
-from etl.run.pipeline import World
+from etl.run.world import World
 from etl.tables.tests import ListedTest
 
 

@@ -14,7 +14,7 @@ from etl.lake.recovery import recover
 from etl.lake.rendering import landing_plan
 from etl.ledger.store import open_ledger
 from etl.plan.orders import PRODUCTS, Asked, Order, orders, recall_products
-from etl.run.pipeline import this_world
+from etl.run.world import this_world
 from etl.tables import rejects
 
 

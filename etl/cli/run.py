@@ -25,7 +25,7 @@ from etl.report.summary import print_summary
 from etl.report.values import RunReport, exit_code_of, to_json
 from etl.run.errors import single_error
 from etl.run.export import Export, Limits
-from etl.run.pipeline import this_world
+from etl.run.world import this_world
 
 
 @dataclass(frozen=True, slots=True)

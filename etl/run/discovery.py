@@ -9,7 +9,7 @@ from etl.client.values import Fetched
 from etl.plan.catalogue import CatalogueNeed, CatalogueRead
 from etl.run.catalogue import Catalogue, Found
 from etl.run.fetching import Fetching
-from etl.run.pipeline import World
+from etl.run.world import World
 from etl.tables.cursor_pages import uuid_and_cursor
 from etl.tables.tests import ListedTest, listed_tests
 from etl.tables.workspaces import WORKSPACES, ListedWorkspace, listed_workspaces

@@ -33,7 +33,9 @@ from etl.report.values import (
     to_json,
 )
 from etl.run.errors import first_error
-from etl.run.pipeline import Outcome, PipelineRun, World
+from etl.run.outcome import Outcome
+from etl.run.pipeline import PipelineRun
+from etl.run.world import World
 from etl.tables import rejects
 
 PAUSES: Final = frozenset({"max_runtime", "max_requests"})

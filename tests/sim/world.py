@@ -28,7 +28,7 @@ from etl.plan.orders import Asked, orders
 from etl.report.progress import Progress
 from etl.report.values import RunReport
 from etl.run.export import Export, Limits
-from etl.run.pipeline import World as RunWorld
+from etl.run.world import World as RunWorld
 from etl.sandbox.server import Sandbox, open_sandbox
 from tests.exporting import TESTS
 from tests.sim.disk import Disk, Killed

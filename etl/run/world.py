@@ -1,0 +1,29 @@
+"""What every pipeline of a run shares, so that tests need not wait and chance can be replayed."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from random import Random, SystemRandom
+from uuid import uuid4
+
+from etl.pacing.clock import Clock, SystemClock
+from etl.run.fetching import Patience
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What every pipeline of a run shares: its id, time, chance and patience."""
+
+    run_id: str
+    clock: Clock
+    random: Random
+    patience: Patience = field(default_factory=Patience)
+
+    def now_us(self) -> int:
+        """Return the wall clock's time in microseconds since 1970."""
+        return int(self.clock.time() * 1_000_000)
+
+
+def this_world(patience: Patience | None = None) -> World:
+    """Return the machine's own time and chance, under an id that sorts by time."""
+    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{uuid4().hex[:8]}"
+    return World(run_id, SystemClock(), SystemRandom(), patience or Patience())
