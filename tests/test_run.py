@@ -273,6 +273,8 @@ BAD_ROWS = {
     '{"sessionId":"a","status":"\\ud800"}': "status holds characters that cannot be stored",
     '{"sessionId":"a","startTime":"yesterday"}': "startTime is not an ISO 8601 timestamp",
     '{"sessionId":"a","startTime":"0000-01-01T00:00:00Z"}': "startTime is not an ISO 8601",
+    '{"sessionId":"a","startTime":"0001-01-01T00:00:00+05:00"}': "startTime is not an ISO 8601",
+    '{"sessionId":"a","startTime":"9999-12-31T20:00:00-05:00"}': "startTime is not an ISO 8601",
     '{"sessionId":"a","finishTime":"2024-06-30T23:59:60Z"}': "finishTime is not an ISO 8601",
     '{"sessionId":"a","score":NaN}': "a number is not finite",
     '{"sessionId":"a","score":' + "9" * 5_000 + "}": "a number is not finite",

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from etl.tables.values import TIMESTAMP, Array
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _YEAR_1_US = -62_135_596_800_000_000
+_YEAR_10000_US = 253_402_300_800_000_000
+_YEAR_2, _YEAR_9999 = "0002", "9999"
 
 
 def timestamps(texts: Sequence[str | None]) -> Array:
@@ -18,14 +19,14 @@ def timestamps(texts: Sequence[str | None]) -> Array:
     Arrow reads the form that the API publishes; any other ISO 8601 form, and a form
     without a zone (UTC), is read value by value.
     """
-    try:
-        read = pa.array(texts, pa.string()).cast(TIMESTAMP)
-    except (pa.ArrowInvalid, UnicodeEncodeError):
-        return pa.array([microseconds(text) for text in texts], pa.int64()).cast(TIMESTAMP)
-    earliest: int | None = pc.min(read.view(pa.int64())).as_py()
-    if earliest is not None and earliest < _YEAR_1_US:
-        raise ValueError("a year 0 is none that most readers know")
-    return read
+    # Sorted as text they are sorted by year. Arrow takes year 0 and, in UTC, year 10000, too.
+    told = [text for text in texts if text is not None]
+    if not told or (min(told) >= _YEAR_2 and max(told) < _YEAR_9999):
+        try:
+            return pa.array(texts, pa.string()).cast(TIMESTAMP)
+        except (pa.ArrowInvalid, UnicodeEncodeError):
+            pass
+    return pa.array([microseconds(text) for text in texts], pa.int64()).cast(TIMESTAMP)
 
 
 def readable_time(text: str | None) -> bool:
@@ -45,4 +46,7 @@ def microseconds(text: str | None) -> int | None:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     delta = moment - _EPOCH
-    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+    passed_us = (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+    if not _YEAR_1_US <= passed_us < _YEAR_10000_US:
+        raise ValueError("in UTC it is a year that most readers do not know")
+    return passed_us
