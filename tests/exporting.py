@@ -24,8 +24,7 @@ from etl.report.progress import Progress
 from etl.report.summary import print_summary
 from etl.report.values import RunReport, exit_code_of
 from etl.run.export import Export, Limits
-from etl.run.fetching import Patience
-from etl.run.world import World
+from etl.run.world import Patience, World
 from etl.sandbox.server import Sandbox, SandboxOptions, open_sandbox
 from etl.tables.registry import tables
 from tests.faults import Ended

@@ -115,6 +115,14 @@ def test_help_and_version_import_nothing_heavy(argument, etl):
     assert not imported & {"pyarrow", "aiohttp", "pydantic", "ruamel", "duckdb"}
 
 
+def test_commands_that_ask_nothing_import_no_client(etl):
+    code = (
+        "import sys, etl.cli.looking, etl.cli.mending, etl.cli.planning, etl.cli.rebuilding\n"
+        "print('pyarrow' in sys.modules, 'aiohttp' in sys.modules)"
+    )
+    assert etl(command=(sys.executable, "-c", code)).stdout == "True False\n"
+
+
 def test_help_names_every_command_and_each_has_its_own(etl):
     text = etl("--help").stdout
     named = ("init", "run", "plan", "check", "peek", "verify", "reset", "status", "discover")

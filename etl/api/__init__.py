@@ -24,7 +24,7 @@ from etl.config.models import RateLimit
 from etl.plan.orders import Asked
 from etl.report.values import RunReport
 from etl.run.export import Limits
-from etl.run.fetching import Patience
+from etl.run.world import Patience
 
 __all__ = [
     "Api",

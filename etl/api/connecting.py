@@ -36,8 +36,7 @@ from etl.pacing.events import Events, no_events
 from etl.pacing.rules import retry_delay
 from etl.plan.orders import exportable
 from etl.run.errors import single_error
-from etl.run.fetching import Patience
-from etl.run.world import World, this_world
+from etl.run.world import Patience, World, this_world
 
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 

@@ -20,8 +20,7 @@ from etl.report.progress import Progress
 from etl.report.values import RunReport
 from etl.run.errors import single_error
 from etl.run.export import Export, Limits
-from etl.run.fetching import Patience
-from etl.run.world import this_world
+from etl.run.world import Patience, this_world
 
 _log: Final = logging.getLogger("etl")
 

@@ -187,7 +187,7 @@ def plan(
     json: Json = False,
 ) -> None:
     """Say what a run would ask: requests, duration, token renewals. Asks and writes nothing."""
-    from etl.cli.looking import plan_command
+    from etl.cli.planning import plan_command
 
     plan_command(_config(context, config), tuple(pipelines or ()), as_json=json)
 

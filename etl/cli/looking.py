@@ -1,23 +1,16 @@
-"""`etl status`, `etl plan` and `etl schema`: commands that ask nothing and write nothing."""
+"""`etl status` and `etl schema`: commands that look at what is known."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 
 from etl.cli.output import print_json, print_table, say
 from etl.cli.settings import load_config
 from etl.config.schema import json_schema
 from etl.errors import UsageError
-from etl.lake.bodies import kept_keys
-from etl.lake.local import LocalLake
-from etl.ledger.reading import BackfillStatus, LedgerStatus, open_state, read_status
-from etl.pacing.clock import SystemClock
-from etl.plan.forecast import forecast
+from etl.ledger.reading import BackfillStatus, LedgerStatus, read_status
 from etl.plan.orders import Asked, orders
-from etl.report.progress import duration
 from etl.tables import rejects
 from etl.tables.registry import tables
 from etl.tables.values import RUN_COLUMNS, Column
@@ -148,33 +141,6 @@ def _iso(moment_us: int | None) -> str | None:
     if moment_us is None:
         return None
     return datetime.fromtimestamp(moment_us / 1_000_000, UTC).isoformat(timespec="seconds")
-
-
-def plan_command(path: Path, names: Sequence[str], *, as_json: bool) -> None:
-    """Show what a run would ask, and how long that takes."""
-    config = load_config(path, names, require_credentials=False)
-    now_us = int(SystemClock().time() * 1_000_000)
-    found = []
-    for order in orders(config, names, Asked()):
-        with open_state(config.state_dir, order.name) as state:
-            kept = partial(kept_keys, LocalLake(order.lake_path), order.name)
-            found.append(forecast(order, state, now_us, kept))
-    if as_json:
-        print_json({"pipelines": [asdict(plan) for plan in found]})
-        return
-    for plan in found:
-        print_table(
-            (plan.name, ""),
-            [
-                ("tests", plan.tests),
-                *plan.requests.items(),
-                ("requests", sum(plan.requests.values())),
-                ("duration", duration(plan.duration_seconds)),
-                ("token grants", plan.token_grants),
-            ],
-        )
-        for note in plan.notes:
-            say(f"  {note}")
 
 
 def schema_command(name: str | None, *, as_json: bool, of_config: bool) -> None:

@@ -15,6 +15,7 @@ from etl.client.http import Client
 from etl.lake.rendering import Tally
 from etl.ledger.values import Ended
 from etl.pacing.events import Events, no_events
+from etl.report.figures import duration
 
 LOG_EVERY_SECONDS: Final = 60.0
 LOOK_EVERY_SECONDS: Final = 5.0
@@ -140,11 +141,3 @@ def _picture(progress: Progress) -> RenderableType:
     left = progress.seconds_left()
     grid.add_row("time left", "…" if left is None else f"about {duration(left)}")
     return grid
-
-
-def duration(seconds: float) -> str:
-    """Return a time span as people say it: `42 s`, `12 min`, `17 h 05 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"

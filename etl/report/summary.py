@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from etl.report.progress import duration
+from etl.report.figures import duration, size
 from etl.report.terminal import printable
 from etl.report.values import MediaReport, PipelineReport, RunReport, Status
 
@@ -48,7 +48,7 @@ def _print_pipeline(pipeline: PipelineReport, console: Console) -> None:
     )
     _say(console, f"{pipeline.name}: {rows or 'no new rows'}", "bold")
     _say(console, f"  tests      {pipeline.verified} of {pipeline.tests} proved complete")
-    new = f"{_count(pipeline.files, 'new file')}, {_size(pipeline.bytes)}"
+    new = f"{_count(pipeline.files, 'new file')}, {size(pipeline.bytes)}"
     _say(console, f"  lake       {pipeline.lake}  ({new})")
     for table, count in pipeline.edited.items():
         _say(console, f"  edited     in {table}: {_count(count, 'row')} answered differently now")
@@ -76,7 +76,7 @@ def _print_pipeline(pipeline: PipelineReport, console: Console) -> None:
 
 def _print_media(media: MediaReport, console: Console) -> None:
     pending = f"; {media.pending:,} are still being made" if media.pending else ""
-    _say(console, f"  media      {_count(media.files, 'new file')}, {_size(media.bytes)}{pending}")
+    _say(console, f"  media      {_count(media.files, 'new file')}, {size(media.bytes)}{pending}")
     for one in media.given_up:
         files = _count(one.files, "file")
         _say(console, f"  given up   {files} of test {one.test_id}: {one.reason}", "yellow")
@@ -95,12 +95,3 @@ def duckdb_line(lake: str, table: str) -> str:
 
 def _say(console: Console, text: str, style: str = "") -> None:
     console.print(Text(printable(text), style=style), soft_wrap=True)
-
-
-def _size(count: int) -> str:
-    size = float(count)
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"

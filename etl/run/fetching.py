@@ -13,6 +13,7 @@ from etl.errors import CredentialsRefused, EtlError, TestFailed, Unreachable
 from etl.pacing.clock import Clock
 from etl.pacing.rules import retry_delay
 from etl.run.errands import Errand, Source
+from etl.run.world import Patience
 
 
 class Timing(Protocol):
@@ -28,22 +29,6 @@ class Timing(Protocol):
 
     def now_us(self) -> int:
         """Return the wall clock's time in microseconds since 1970."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long what may pass is waited for.
-
-    A request is made `attempts` times before it fails, while others are answered.
-    Where nothing at all is answered for `outage_seconds` the run gives up, resumable.
-    A stopped run waits `grace_seconds` for the answers to requests already sent. `polls` are
-    the waits before a file that the API is still making is asked for again.
-    """
-
-    attempts: int = 8
-    outage_seconds: float = 900.0
-    grace_seconds: float = 5.0
-    polls: Sequence[float] = (15.0, 30.0, 60.0, 120.0, 240.0)
 
 
 @dataclass(frozen=True, slots=True)

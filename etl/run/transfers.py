@@ -19,7 +19,7 @@ from etl.errors import EtlError
 from etl.lake.media_parts import MediaParts
 from etl.pacing.clock import Clock
 from etl.pacing.rules import retry_delay
-from etl.run.fetching import Patience
+from etl.run.world import Patience
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup

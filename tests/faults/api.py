@@ -12,7 +12,7 @@ import anyio
 from anyio import to_thread
 
 from etl.run.export import Limits
-from etl.run.fetching import Patience
+from etl.run.world import Patience
 from etl.sandbox.faults import Fault, FaultKind
 from etl.sandbox.server import Sandbox, SandboxOptions, open_sandbox
 from tests.exporting import TESTS, Project, open_project
