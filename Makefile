@@ -27,6 +27,9 @@ INSTALL = $(PIP) install --no-deps --no-build-isolation --require-hashes
 COMPILE = $(BIN)/uv pip compile $(UPGRADE) --universal --python-version 3.11 --quiet \
     --generate-hashes --custom-compile-command 'make lock'
 
+# Compiled modules are kept, whatever the image says: the tests alone start some 300 processes.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DELETE_ON_ERROR:
 .PHONY: help run test coverage test-lowest check format bench sim soak mutate audit package lock clean
 
