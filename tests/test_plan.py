@@ -5,22 +5,27 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+import pytest
 from anyio import to_thread
 
 from etl.client.values import Answer
 from etl.lake.bodies import kept_keys
 from etl.lake.local import LocalLake
+from etl.lake.sizes import sizes_seen
 from etl.ledger.reading import open_state
 from etl.ledger.store import open_ledger
+from etl.plan.files_ahead import FilesAhead, Seen
 from etl.plan.forecast import Forecast, forecast
 from etl.plan.orders import Asked, orders
+from etl.report.figures import size
 from etl.run.export import Limits
 from etl.sandbox.server import SandboxOptions, open_sandbox
 from tests.exporting import Project
-from tests.filing import expected, filing
+from tests.filing import KEYS, expected, filing
 from tests.test_sessions import DETAILS, ClockAhead, discovering
 
 PAGES = ("first pages", "deeper pages", "proofs")
@@ -64,8 +69,9 @@ async def foreseen(project: Project) -> Forecast:
     def look() -> Forecast:
         (order,) = orders(project.config(), (), Asked())
         with open_state(project.state, "nightly") as state:
-            kept = partial(kept_keys, LocalLake(order.lake_path), order.name)
-            return forecast(order, state, int(project.clock.time() * 1_000_000), kept)
+            lake, now_us = LocalLake(order.lake_path), int(project.clock.time() * 1_000_000)
+            kept = partial(kept_keys, lake, order.name)
+            return forecast(order, state, now_us, kept, sizes_seen(lake, order.name))
 
     return await to_thread.run_sync(look)
 
@@ -213,6 +219,83 @@ async def test_files_are_foreseen_as_far_as_their_objects_are_known(tmp_path: Pa
         project.patience = replace(project.patience, polls=())
         plan = await comes_true(project)
         assert plan.requests["clip"] == len(expected(project, "clips"))
+
+
+async def test_files_to_come_are_estimated_by_those_that_came(tmp_path: Path):
+    made = SandboxOptions(video_bytes=20_000, generating=0)
+    async with filing(tmp_path, 60, tables="sessions, videos, clips", options=made) as project:
+        assert not (await foreseen(project)).files, "there is nothing to go by"
+        await project.export()
+        project.sandbox.complete(project.tests[0], 50)
+        await project.export(limits=Limits(max_requests=1))  # the listing
+        videos = await estimated(project, "videos", within=0.05)
+        assert (videos.files, videos.due, videos.by_lists) == (50, 50, 0)
+        clips = await estimated(project, "clips", within=0.3)
+        assert (clips.due, clips.by_lists) == (0, 60)
+        shown = await to_thread.run_sync(lambda: project.process("plan", check=True))
+        assert (
+            f"About {clips.files} files of clips are to come, if their lists are like the "
+            f"{clips.by_lists} read so far: about {size(clips.bytes or 0)}, by the average of "
+            f"{clips.by_files} that came."
+        ) in shown.stderr
+        await project.export()
+        assert not (await foreseen(project)).files
+
+
+async def estimated(project: Project, table: str, within: float) -> FilesAhead:
+    """Assert that what is still to come is about as much as is estimated; return the estimate."""
+    (ahead,) = (files for files in (await foreseen(project)).files if files.table == table)
+    there = {row[KEYS[table]] for row in await to_thread.run_sync(project.lake_rows, table)}
+    left = {name: file for name, file in expected(project, table).items() if name not in there}
+    assert 0 < ahead.files == pytest.approx(len(left), rel=within)
+    assert ahead.bytes == pytest.approx(sum(file.size_bytes for file in left.values()), rel=within)
+    assert ahead.by_files == len(there)
+    return ahead
+
+
+async def test_how_large_files_are_is_not_said_before_one_has_come(tmp_path: Path):
+    never = SandboxOptions(video_bytes=1_000, generating=1_000)
+    async with filing(tmp_path, 9, tables="clips", options=never) as project:
+        project.clock = clock = ClockAhead()
+        await project.export()
+        assert not (await foreseen(project)).files, "they are looked at after 6 h"
+        clock.hours = 7
+        (clips,) = (await foreseen(project)).files
+        assert clips.due == clips.files == len(expected(project, "clips"))
+        assert (clips.bytes, clips.by_files, clips.by_lists) == (None, 0, 0)
+
+
+async def test_sizes_are_those_of_the_pipelines_own_files_that_can_be_read(tmp_path: Path):
+    async with filing(tmp_path, 2, tables="videos") as project:
+        await project.export()
+        seen = sizes_seen(LocalLake(project.lake), "nightly")
+        whole = Seen(2, sum(file.size_bytes for file in expected(project, "videos").values()))
+        assert await to_thread.run_sync(seen, "videos") == whole
+        assert await to_thread.run_sync(seen, "clips") == Seen(0, 0)
+        project.sandbox.complete(project.tests[0])
+        await project.export()
+
+        def meddle() -> None:
+            one, other = sorted(project.lake.rglob("part-nightly-*"))
+            one.with_name(one.name.replace("nightly", "weekly")).write_bytes(one.read_bytes())
+            other.write_bytes(b"PAR1")
+
+        await to_thread.run_sync(meddle)
+        assert await to_thread.run_sync(seen, "videos") == whole
+
+
+async def test_lists_that_are_read_again_are_not_expected_to_name_new_files(tmp_path: Path):
+    made = SandboxOptions(video_bytes=1_000, generating=0)
+    async with filing(tmp_path, 3, tables="clips, highlight_reels", options=made) as project:
+        project.clock = clock = ClockAhead()
+        finished = datetime.now(UTC) - timedelta(hours=1)
+        for place in range(3):
+            project.sandbox.edit(project.tests[0], place, finishTime=f"{finished:%FT%TZ}")
+        await project.export()
+        clock.hours = 8 * 24
+        plan = await foreseen(project)
+        assert (plan.requests["clips"], plan.requests["highlight_reels"]) == (3, 1)
+        assert not plan.files
 
 
 async def test_what_was_paid_and_has_not_landed_is_not_foreseen_again(tmp_path: Path):

@@ -18,6 +18,7 @@ from etl.paging.dialect import remembered, rows_in_reach
 from etl.paging.foresight import DEEPER, FIRST, PROOFS, cursor_pages_ahead, pages_ahead
 from etl.paging.sweep import STALE_AFTER_US
 from etl.plan.catalogue import Catalogued, catalogue_need, recalled
+from etl.plan.files_ahead import FilesAhead, FilesCount, Seen
 from etl.plan.kinds import ABSENT_FOR_US, listing_of
 from etl.plan.orders import (
     CATALOGUE,
@@ -53,7 +54,8 @@ KeptKeys: TypeAlias = Mapping[tuple[str, str], Collection[int | None]]
 class Forecast:
     """What a run would ask: requests by kind, and how long that takes at the limit.
 
-    `unknown_tests` were never listed; `notes` say what only asking can tell.
+    `unknown_tests` were never listed; `notes` say what only asking can tell. `files` are an
+    estimate of those to come, of tables of which there is anything to go by.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Forecast:
     token_grants: int
     unknown_tests: int
     notes: Sequence[str]
+    files: Sequence[FilesAhead] = ()
 
 
 def forecast(
@@ -70,11 +73,13 @@ def forecast(
     state: LedgerState,
     now_us: int,
     kept_keys: Callable[[Collection[str]], KeptKeys],
+    sizes_seen: Callable[[str], Seen],
 ) -> Forecast:
     """Return what a run would ask if nothing has changed since the last one.
 
     A test never looked at counts as one page: nobody knows yet how many sessions it has.
-    `kept_keys` tells whose answers to some endpoints are kept, where a table was added.
+    `kept_keys` tells whose answers to some endpoints are kept, where a table was added;
+    `sizes_seen` how large a table's files are that have come.
     """
     foresight = _Foresight(order, state, now_us, kept_keys)
     requests = Counter(foresight.catalogue_pages())
@@ -92,6 +97,7 @@ def forecast(
         token_grants=1 + int(seconds // (0.8 * TOKEN_LIFE_SECONDS)),
         unknown_tests=unknown_tests,
         notes=list(foresight.unknowns(unknown_tests)),
+        files=list(foresight.files(sizes_seen)),
     )
 
 
@@ -145,6 +151,11 @@ class _Foresight:
         self._added = by_endpoint(added)
         self._kept = kept_keys(self._added) if self._added else {}
         self._paid = _by_test(state.in_inbox)
+        self._files = [
+            FilesCount(table)
+            for table in files_asked(order)
+            if order.pipeline.files(table.name).download
+        ]
 
     def _listed_now(self) -> Sequence[str]:
         """Return the tests whose listing is looked at: those left of the round, or all."""
@@ -208,6 +219,8 @@ class _Foresight:
         for _, table, kind in self._listed_files():
             objects = {name for name, _ in objects_due(record, table, kind, self._now_us)}
             requests[kind] = len(objects - {found for _, found, _ in self._paid_for(test, kind)})
+        for count in self._files:
+            count.add(record, requests, self._now_us)
         return _Ahead(requests, listed_now and total is None)
 
     def _add_tables(self, test: str, record: Record) -> set[int]:
@@ -283,6 +296,12 @@ class _Foresight:
             for name, _, session, found, at_us in self._paid.get(test, ())
             if name == endpoint
         ]
+
+    def files(self, sizes_seen: Callable[[str], Seen]) -> Iterator[FilesAhead]:
+        """Estimate the files to come, once all tests have been foreseen."""
+        for count in self._files:
+            if (ahead := count.ahead(sizes_seen)) is not None:
+                yield ahead
 
     def unknowns(self, unknown_tests: int) -> Iterator[str]:
         """Say what only asking can tell."""
