@@ -226,6 +226,16 @@ def test_a_power_cut_costs_what_it_took_and_never_a_wrong_byte(
     assert (lake.root / FINAL).read_bytes() == WHOLE
 
 
+def test_a_line_that_is_none_of_ours_ends_what_is_believed(parts, lake):
+    fetched(parts.part("videos", SESSION))
+    notes = lake.root / f"_etl/media/pipeline=nightly/videos={SESSION}.notes"
+    first, *_ = notes.read_bytes().splitlines(keepends=True)
+    notes.write_bytes(first + b"nonsense\n")
+    part = parts.part("videos", SESSION)
+    assert part.whole() is None and part.resume() is None
+    assert gone_on(part) == RECEIVED
+
+
 def test_a_file_that_shrank_after_it_was_whole_is_not_whole(parts, lake):
     part = parts.part("videos", SESSION)
     fetched(part)

@@ -22,6 +22,7 @@ from etl.lake.rebuilding import Rebuilding
 from etl.lake.recovery import recover
 from etl.lake.rendering import landing_plan
 from etl.lake.verify import verify
+from etl.ledger.afresh import Span
 from etl.ledger.store import open_ledger
 from etl.plan.orders import Asked, orders
 from etl.report.values import Status
@@ -241,6 +242,49 @@ async def test_scores_of_many_days_stay_as_they_were_told(tmp_path: Path):
         assert content(project) == before
         assert "qx_scores" not in told["carried_over"]
         await idle(project)
+
+
+async def test_of_scores_only_what_had_moved_was_told_anew(tmp_path: Path):
+    async with opened(tmp_path, 2, 5, written="sessions, qx_scores") as project:
+        test, clock = project.tests[1], ClockAhead()
+        project.clock = clock
+        told = project.sandbox.qx_scores(test)
+        (score, *_) = told["qxScores"]
+        for moved in (10.0, 20.0):
+            scores = [score | {"taskGroupId": "still"}, score | {"qxScore": moved}]
+            body = json.dumps(told | {"qxScores": scores})
+            project.sandbox.add_fault(Fault(FaultKind.BODY, on="qx", test_id=test, value=body))
+            clock.hours += 25
+            await project.export()
+        before = content(project)
+        assert len(before["qx_scores"]) == 3
+        await rebuilt(project)
+        assert content(project) == before
+        await idle(project)
+
+
+async def test_sessions_that_were_fetched_twice_are_made_of_the_answers_they_landed_by(
+    tmp_path: Path,
+):
+    async with opened(tmp_path, 4, 3, written="sessions, session_details, tasks") as project:
+        await project.export()
+        for session in project.sandbox.session_ids(project.tests[0])[:2]:
+            project.sandbox.edit_details(session, {"/tasks/*/type": "OF_TOMORROW"})
+        await project.export(asked=Asked(span=Span()))
+        before = content(project)
+        assert any("OF_TOMORROW" in row for row in before["tasks"])
+        await rebuilt(project)
+        assert content(project) == before
+        await idle(project)
+
+
+async def test_a_table_that_has_no_rows_is_left_alone(tmp_path: Path):
+    async with opened(tmp_path, 2, written="sessions") as project:
+        await project.export()
+        commits = LocalLake(project.lake).commits("nightly")
+        told = await rebuilt(project, "rejects")
+        assert (told["files"], told["files_replaced"]) == (0, 0)
+        assert LocalLake(project.lake).commits("nightly") == commits
 
 
 async def test_a_file_that_was_lost_comes_back_from_kept_answers(tmp_path: Path):
