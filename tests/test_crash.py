@@ -215,8 +215,10 @@ async def test_a_second_signal_stops_at_once_and_still_loses_nothing(tmp_path: P
             process.send_signal(signal.SIGTERM)
             process.send_signal(signal.SIGINT)
             said = b"".join([chunk async for chunk in process.stdout])
-            assert await process.wait() == 143
+            code = await process.wait()
         report = json.loads(said)
-        assert (report["status"], report["stopped_because"]) == ("paused", "SIGTERM")
+        assert report["status"] == "paused"
+        # Of two that are sent at once either may come first: each to a thread of its own.
+        assert (report["stopped_because"], code) in {("SIGTERM", 143), ("SIGINT", 130)}
         assert await run_process(project) == 0
         assert await to_thread.run_sync(project.landed) == project.served()
