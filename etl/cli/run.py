@@ -60,10 +60,7 @@ def run_command(path: Path, flags: RunFlags) -> int:
     # The system's allocator gives back what Arrow frees; with Arrow's own ones the peak of a
     # run is a fifth higher, at the same speed.
     pa.set_memory_pool(pa.system_memory_pool())
-    # An answer is thousands of objects that form no cycle: looking through them for some, with
-    # all that was imported, as often as Python does by itself took an eighth of a run.
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    gc.freeze()  # what was imported stays
     with open_events(flags.events) as events, single_error():
         report, codes = anyio.run(_run, path, flags, limits, Progress(events=events))
     _print(report, flags)
