@@ -28,6 +28,7 @@ from etl.run.world import Patience, World
 from etl.sandbox.server import Sandbox, SandboxOptions, open_sandbox
 from etl.tables.registry import tables
 from tests.faults import Ended
+from tests.forks import run_etl
 
 IMPATIENT = Patience(attempts=4, outage_seconds=3.0, grace_seconds=1.0, polls=(0.02, 0.02))
 
@@ -120,14 +121,15 @@ class Project:
         environ = {**os.environ, **self.environ()}
         if prefix:  # a limit or an injected error would strike what coverage writes, too
             environ.pop("COVERAGE_PROCESS_CONFIG", None)
-        return subprocess.run(
-            [*prefix, *self.command(*arguments)],
-            env=environ,
-            capture_output=True,
-            text=True,
-            check=check,
-            timeout=60,
-        )
+            command = [*prefix, *self.command(*arguments)]
+            done = subprocess.run(
+                command, env=environ, capture_output=True, text=True, check=False, timeout=60
+            )
+        else:
+            done = run_etl(("--config", str(self.file), *arguments), environ=environ)
+        if check:
+            done.check_returncode()
+        return done
 
     def lake_rows(self, table: str = "sessions") -> list[dict[str, Any]]:
         """Return every row of a table, read without the exporter's code; blocks."""

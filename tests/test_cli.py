@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from etl.cli.durations import seconds_of
 from etl.errors import UsageError
+from tests.forks import MODULE, run_etl
 
 TEST = "82629d39-c9b5-4acc-8edc-0f2e34c0b07c"
 OTHER = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
 SCRIPT = Path(sysconfig.get_path("scripts")) / "etl"
-MODULE = (sys.executable, "-m", "etl")
 OURS = ("USERTESTING_", "ETL_", "CLIENT_")
 
 
@@ -36,10 +36,13 @@ class Shell:
         self, *arguments: str, command: tuple[str, ...] = MODULE, **environ: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
+        environment = self.environment(environ)
+        if command == MODULE:
+            return run_etl(arguments, environ=environment, folder=self.folder)
         return subprocess.run(
             [*command, *arguments],
             cwd=self.folder,
-            env=self.environment(environ),
+            env=environment,
             capture_output=True,
             text=True,
             timeout=50,

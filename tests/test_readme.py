@@ -14,6 +14,7 @@ from etl.config.settings import Settings
 from etl.sandbox.server import SandboxOptions, open_sandbox
 from etl.tables.registry import tables
 from tests.exporting import Project
+from tests.forks import run_etl
 from tests.told_tables import with_tables
 
 ROOT = Path(__file__).parent.parent
@@ -118,13 +119,7 @@ def test_every_make_target_that_is_named_exists():
 def test_every_option_that_is_named_exists():
     named = set(re.findall(r"`(--[a-z-]+)", README))
     shown = "".join(
-        subprocess.run(
-            [sys.executable, "-m", "etl", command, "--help"],
-            capture_output=True,
-            text=True,
-            check=True,
-            env={"COLUMNS": "200"},
-        ).stdout
+        run_etl((command, "--help"), environ={**os.environ, "COLUMNS": "200"}).stdout
         for command in (
             "run",
             "sandbox",

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -33,6 +32,7 @@ from etl.tables.values import Column
 from tests.crash.zygote import CALLS, Run, Strike, lacking, open_zygote
 from tests.crash.zygote import Fault as Death
 from tests.exporting import TESTS, Project
+from tests.forks import run_etl
 from tests.test_sessions import ClockAhead
 
 DETAILS = "session_details, demographics, task_groups, tasks"
@@ -88,11 +88,8 @@ async def command(project: Project, *arguments: str, code: int = 0) -> str:
     environ = {name: text for name, text in os.environ.items() if "USERTESTING" not in name}
     environ |= project.settings
 
-    def ended() -> subprocess.CompletedProcess[str]:
-        called = project.command(*arguments)
-        return subprocess.run(called, env=environ, capture_output=True, text=True, check=False)
-
-    told = await to_thread.run_sync(ended)
+    named = ("--config", str(project.file), *arguments)
+    told = await to_thread.run_sync(lambda: run_etl(named, environ=environ))
     assert told.returncode == code, told.stderr
     return told.stdout if code == 0 else told.stderr
 
