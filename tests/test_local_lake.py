@@ -13,7 +13,7 @@ from etl.lake.batch import Batch, shape_of
 from etl.lake.local import LocalLake
 from etl.lake.loose import LooseRows
 from etl.lake.partitions import Layout
-from etl.tables.values import Column
+from etl.tables.values import Cells, Column
 
 COLUMNS = (Column("test_id", pa.string(), "Test."), Column("n", pa.int64(), "Number."))
 SHAPE = shape_of(Layout("sessions", ("test_id",), None), COLUMNS)
@@ -217,7 +217,8 @@ def test_loose_rows_become_arrow_before_they_are_too_many(lake, monkeypatch):
     batch = Batch(lake, "nightly", 1)
     waiting = []
     for order, numbers in ((1, [5]), (0, [1, 2]), (1, [6]), (0, [3, 4])):
-        loose = LooseRows("a", [["a"] * len(numbers), numbers], len(numbers))
+        cells = {"n": Cells(pa.int64(), numbers)}
+        loose = LooseRows(cells, None, range(len(numbers)), {"test_id": "a"})
         batch.add(SHAPE, loose, (order, 0))
         waiting.append(batch.bytes_waiting)
     assert waiting == [0, 3 * 8, 3 * 8, 6 * 8]
@@ -227,12 +228,14 @@ def test_loose_rows_become_arrow_before_they_are_too_many(lake, monkeypatch):
 
 
 def test_loose_rows_of_several_days_go_each_into_the_folder_of_its_day(lake):
-    days = [Column(name, pa.timestamp("us", "UTC"), "") for name in ("start", "finish")]
+    kind = pa.timestamp("us", "UTC")
+    days = [Column(name, kind, "") for name in ("start", "finish")]
     layout = Layout("visits", ("test_id", "start_date"), ("start", "finish"))
     shape = shape_of(layout, [Column("test_id", pa.string(), ""), *days])
     batch = Batch(lake, "nightly", 1)
     moments = [0, 86_400_000_000, None, 1]
-    batch.add(shape, LooseRows("a", [["a"] * 4, moments, moments], 4), (0, 0))
+    cells = {name: Cells(kind, moments) for name in ("start", "finish")}
+    batch.add(shape, LooseRows(cells, None, range(4), {"test_id": "a"}), (0, 0))
     found = {file.path.rsplit("/", 1)[0]: file.rows for file in batch.finish()}
     assert found == {
         "visits/test_id=a/start_date=1970-01-01": 2,

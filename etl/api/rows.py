@@ -11,7 +11,7 @@ from etl.api.listing import Check, pages_of
 from etl.client.values import Content, Endpoint, Fetched, Request, Scope
 from etl.config.models import Lake, Pipeline
 from etl.errors import NotFound, TestFailed, UsageError
-from etl.lake.loose import LooseRows, packed
+from etl.lake.loose import LooseRows, as_arrow
 from etl.lake.rendering import Gathered, LandingPlan, Renderer, Tally
 from etl.ledger.due import Feeds
 from etl.ledger.records import Record
@@ -145,7 +145,5 @@ class _Rendering:
 
 def _arrow(made: Gathered) -> pa.RecordBatch:
     if isinstance(made.rows, LooseRows):
-        places = range(len(made.rows.columns))
-        ((_, rows),) = packed([((0, 0), made.rows)], made.shape.full_schema, places)
-        return rows
+        return as_arrow([made.rows], made.shape.full_schema)
     return made.rows

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from etl.errors import LakeError, disk_advice, disk_reason
 from etl.lake.local import LocalLake
-from etl.lake.loose import LooseRows, Order, packed
+from etl.lake.loose import LooseRows, Order, as_arrow, packed
 from etl.lake.names import data_name, hidden_name
 from etl.lake.partitions import Layout
 from etl.ledger.records import Session
@@ -31,16 +31,13 @@ _MOST_LOOSE_ROWS: Final = 20_000
 class Shape:
     """How a table's rows and files look.
 
-    `full_schema` has the partition columns, which `schema`, the files', leaves to the path:
-    `places` are those of its columns in the full one, `fields` the names and types of that.
+    `full_schema` has the partition columns, which `schema`, the files', leaves to the path.
     `repeating` are the columns where a dictionary pays.
     """
 
     layout: Layout
     full_schema: pa.Schema
     schema: pa.Schema
-    places: tuple[int, ...]
-    fields: tuple[tuple[str, pa.DataType], ...]
     repeating: tuple[str, ...]
 
 
@@ -51,9 +48,7 @@ def shape_of(layout: Layout, columns: Sequence[Column], version: int = 1) -> Sha
     repeating = [
         column.name for column in columns if column.repeats and column.name in schema.names
     ]
-    places = tuple(full.get_field_index(name) for name in schema.names)
-    fields = tuple(zip(full.names, full.types, strict=True))
-    return Shape(layout, full, schema, places, fields, tuple(repeating))
+    return Shape(layout, full, schema, tuple(repeating))
 
 
 @dataclass(slots=True)
@@ -63,7 +58,6 @@ class _Part:
     path: str
     schema: pa.Schema
     repeating: tuple[str, ...]
-    places: tuple[int, ...] = ()
     layer: int = 0
     loose: list[tuple[Order, LooseRows]] = field(default_factory=list)
     rows_loose: int = 0
@@ -118,7 +112,7 @@ class Batch:
                 folder = shape.layout.folder(rows.test_id, session)
                 self._gather_loose(self._part(shape, folder, layer), order, rows)
                 return
-            ((_, rows),) = packed([(order, rows)], shape.full_schema, range(len(rows.columns)))
+            rows = as_arrow([rows], shape.full_schema)
         for folder, some in shape.layout.split(rows, session):
             part = self._part(shape, folder, layer)
             self._gather(part, order, some)
@@ -136,7 +130,7 @@ class Batch:
         part = self._parts.get((folder, layer))
         if part is None:
             part = self._begun(folder, shape.schema, shape.repeating)
-            part.places, part.layer = shape.places, layer
+            part.layer = layer
             self._parts[folder, layer] = part
         return part
 
@@ -153,7 +147,7 @@ class Batch:
             self._rows_loose = 0
 
     def _pack(self, part: _Part) -> None:
-        for order, rows in packed(part.loose, part.schema, part.places):
+        for order, rows in packed(part.loose, part.schema):
             self._gather(part, order, rows)
         part.loose.clear()
         part.rows_loose = 0

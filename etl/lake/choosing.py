@@ -118,14 +118,13 @@ class Chooser:
                     stale.add(key)
                     chosen.edited = 1
                 return chosen
-        # Of those alike the first: what is set last stays.
-        first = dict(zip(reversed(rows.keys), range(len(rows.keys) - 1, -1, -1), strict=True))
+        first = rows.first_of_each_key()
         layer = 0
         if before:
             chosen.replaced = before
             layer = self.superseded.add(table.name, answer.test_id or "", key)
         if first:
-            chosen.layers[layer] = sorted(first.values())
+            chosen.layers[layer] = first
         answered[key], said[key] = len(first), value
         stale.discard(key)
         return chosen
@@ -133,6 +132,7 @@ class Chooser:
 
 def _said(table: AnyTable, rows: Rows) -> int:
     """Return the hash of all that a session's answer says for a table."""
-    told = "\n".join(f"{place}:{extra}" for place, extra in enumerate(rows.extra or ()) if extra)
+    extra = enumerate(rows.own_extra or ())
+    told = "\n".join(f"{place}:{more}" for place, more in extra if more)
     version = table.version.to_bytes(4, "big")
     return row_hash(version + array("Q", rows.hashes).tobytes() + told.encode(errors="replace"))

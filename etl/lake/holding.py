@@ -15,7 +15,7 @@ from etl.ledger.held import not_there_yet, release
 from etl.ledger.records import Held, Record, Session
 from etl.tables.personal import PersonalData
 from etl.tables.receipts import Became, Receipt, packed_row, unpacked_row
-from etl.tables.values import AnyTable, Array, Cells, Rows, key_hash
+from etl.tables.values import AnyTable, Array, Cells, Rows, array_of, key_hash
 
 _EXTRA: Final = "_extra"
 
@@ -77,9 +77,10 @@ def _rows_by_object(table: AnyTable, rows: Rows) -> Iterator[tuple[str, bytes]]:
     """Yield each row under the id of its object."""
     (key,) = table.key
     plain = {name: _plain(column).to_pylist() for name, column in rows.columns.items()}
+    own_extra = rows.own_extra
     for place, object_id in enumerate(plain[key]):
         row = {name: values[place] for name, values in plain.items()}
-        extra = None if rows.extra is None else rows.extra[place]
+        extra = None if own_extra is None else own_extra[place]
         yield str(object_id), packed_row({**row, _EXTRA: extra})
 
 
@@ -131,5 +132,6 @@ def settle(
         for name, kind in columns.items()
         if name not in (*told, "test_id", "session_id")
     }
-    rows = Rows([key], [held.hash], {**of_row, **hidden}, extra=[row.get(_EXTRA)])
+    cells = {name: array_of(cell) for name, cell in (of_row | dict(hidden)).items()}
+    rows = Rows([key], [held.hash], cells, extra=[row.get(_EXTRA)])
     return Settled(receipt, rows, held.session, before)

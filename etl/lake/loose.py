@@ -4,41 +4,134 @@ An Arrow call costs as much as a hundred values. A session's details make a doze
 each of four tables; made Arrow answer by answer, they took most of an export's time.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import chain, groupby
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, groupby, repeat
 from operator import itemgetter
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
+import msgspec
 import pyarrow as pa
 
-from etl.tables.values import Value
+from etl.client.values import Answer
+from etl.tables.values import FETCHED_AT, Cells, Rows, Value
 
 Order: TypeAlias = tuple[int, int]
 """Where rows stand among those of their file: by test, then by place within it."""
 
+_EXTRA: Final = "_extra"
 
-@dataclass(frozen=True, slots=True)
-class LooseRows:
-    """Rows of one answer: a sequence of values for each column, in the order of the schema."""
 
-    test_id: str | None
-    columns: Sequence[Sequence[Value]] = field(repr=False)
-    num_rows: int
+class LooseRows(msgspec.Struct, frozen=True):
+    """Rows of one answer: those at some places of cells that answers read together share.
+
+    `extra` is what the rows there hold beside their columns, `shared` what all of these have
+    in every other column; null is what nobody has.
+    """
+
+    cells: Mapping[str, Cells]
+    extra: Sequence[str | None] | None
+    places: Sequence[int]
+    shared: Mapping[str, Value]
+
+    @property
+    def test_id(self) -> str | None:
+        """The test that they belong to."""
+        test_id = self.shared["test_id"]
+        return test_id if isinstance(test_id, str) else None
+
+    @property
+    def num_rows(self) -> int:
+        """How many they are."""
+        return len(self.places)
+
+    def __repr__(self) -> str:
+        """Say no more than how many there are: they may be personal data."""
+        return f"LooseRows({self.num_rows})"
+
+
+def shared_by(answer: Answer, run_id: str) -> dict[str, Value]:
+    """Return what an answer and the run that lands it add to each of its rows."""
+    return {
+        "test_id": answer.test_id,
+        "session_id": answer.session_id,
+        "_run_id": run_id,
+        FETCHED_AT: answer.fetched_at_us,
+    }
+
+
+def loose_rows(rows: Rows, places: Sequence[int], shared: Mapping[str, Value]) -> LooseRows:
+    """Return those of an answer's rows at some places, with what they share.
+
+    Their cells may be Arrow already: that costs a copy.
+    """
+    cells, extra = rows.loose_cells, rows.extra
+    if cells is None:
+        cells = {name: Cells(one.type, one.to_pylist()) for name, one in rows.columns.items()}
+    elif rows.first:
+        places = _moved(places, rows.first)
+    return LooseRows(cells, extra, places, shared)
+
+
+def _moved(places: Sequence[int], by: int) -> Sequence[int]:
+    if isinstance(places, range):
+        return range(places.start + by, places.stop + by)
+    return [place + by for place in places]
 
 
 def packed(
-    loose: Sequence[tuple[Order, LooseRows]], schema: pa.Schema, places: Sequence[int]
+    loose: Sequence[tuple[Order, LooseRows]], schema: pa.Schema
 ) -> Iterator[tuple[Order, pa.RecordBatch]]:
-    """Yield loose rows as Arrow, those of the same order together.
-
-    `places` are those of the schema's columns among the columns of the rows.
-    """
+    """Yield loose rows of one table as Arrow, those of the same order together."""
     by_order = itemgetter(0)
     for order, alike in groupby(sorted(loose, key=by_order), by_order):
-        columns = list(zip(*(rows.columns for _, rows in alike), strict=True))
-        arrays = [
-            pa.array(list(chain.from_iterable(columns[place])), kind)
-            for place, kind in zip(places, schema.types, strict=True)
+        yield order, as_arrow([rows for _, rows in alike], schema)
+
+
+def as_arrow(loose: Sequence[LooseRows], schema: pa.Schema) -> pa.RecordBatch:
+    """Return loose rows of one table as Arrow, in their order."""
+    stretches = _stretches(loose)
+    arrays = [
+        pa.array(_column(name, loose, stretches), kind)
+        for name, kind in zip(schema.names, schema.types, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _stretches(loose: Iterable[LooseRows]) -> list[LooseRows]:
+    """Return rows that follow each other in the same cells as one; what they share is lost."""
+    found: list[LooseRows] = []
+    for rows in loose:
+        places = rows.places
+        if found and found[-1].cells is rows.cells and isinstance(places, range):
+            before = found[-1].places
+            if isinstance(before, range) and before.stop == places.start:
+                found.pop()
+                places = range(before.start, places.stop)
+        found.append(LooseRows(rows.cells, rows.extra, places, {}))
+    return found
+
+
+def _column(
+    name: str, loose: Sequence[LooseRows], stretches: Sequence[LooseRows]
+) -> Sequence[Value]:
+    """Return the values of a column."""
+    if name == _EXTRA:
+        some = [
+            [None] * rows.num_rows if rows.extra is None else _at(rows.places, rows.extra)
+            for rows in stretches
         ]
-        yield order, pa.RecordBatch.from_arrays(arrays, schema=schema)
+    elif stretches and name in stretches[0].cells:
+        some = [_at(rows.places, rows.cells[name].values) for rows in stretches]
+    else:
+        shared = (repeat(rows.shared.get(name), rows.num_rows) for rows in loose)
+        return list(chain.from_iterable(shared))
+    return some[0] if len(some) == 1 else list(chain.from_iterable(some))
+
+
+def _at(places: Sequence[int], values: Sequence[Value]) -> Sequence[Value]:
+    """Return the values at some places."""
+    if len(places) == len(values):
+        return values
+    if isinstance(places, range):
+        return values[places.start : places.stop]
+    return [values[place] for place in places]

@@ -23,6 +23,7 @@ from etl.lake.bodies import is_made_of_bodies, kept_answers, kept_bytes
 from etl.lake.carrying import grouped, readable, rows_of_file
 from etl.lake.commits import Commit
 from etl.lake.local import LocalLake
+from etl.lake.loose import shared_by
 from etl.lake.open_records import OpenRecords
 from etl.lake.partitions import Layout
 from etl.lake.provenance import (
@@ -35,7 +36,7 @@ from etl.lake.provenance import (
     row_key,
 )
 from etl.lake.remaking import Job, Made, remade
-from etl.lake.rendering import Extra, LandingPlan, chosen_rows, reject_cells, shapes_of, whole_rows
+from etl.lake.rendering import LandingPlan, reject_rows, shapes_of, whole_rows
 from etl.lake.scan import table_of
 from etl.lake.workers import open_workers, remade_by
 from etl.ledger.due import Fed, made_anew
@@ -44,7 +45,7 @@ from etl.ledger.store import Ledger
 from etl.ledger.values import Landed
 from etl.tables import rejects
 from etl.tables.registry import endpoints, tables
-from etl.tables.values import FETCHED_AT, AnyTable, Array, Cells, Reject, Rows, key_hash
+from etl.tables.values import FETCHED_AT, AnyTable, Reject, Rows, key_hash
 
 Known: TypeAlias = Mapping[int, Origin]
 """The origins of a scope's rows in one table, by their keys."""
@@ -270,7 +271,7 @@ class Rebuilding:
                 continue
             taken[key] = place
             run_id = self._plan.run_id if origin is None else origin.run_id
-            self._gather(table.name, answer, run_id, 1, *chosen_rows(rows, [place]))
+            self._gather(table.name, answer, run_id, rows, [place])
             if covered.get(key) != rows.hashes[place] and (is_last or key not in covered):
                 covered[key] = rows.hashes[place]
                 self.records.changed(answer.test_id or "")
@@ -285,23 +286,17 @@ class Rebuilding:
             covered[reject.key] = 0
             self.records.changed(answer.test_id or "")
             self.rebuilt.rows[rejects.NAME] += 1
-            cells = reject_cells(answer, [reject])
-            self._gather(rejects.NAME, answer, self._plan.run_id, 1, cells)
+            rows = reject_rows(answer, [reject])
+            self._gather(rejects.NAME, answer, self._plan.run_id, rows, [0])
 
     def _gather(
-        self,
-        table: str,
-        answer: Answer,
-        run_id: str,
-        count: int,
-        cells: Mapping[str, Array | Cells],
-        extra: Extra = None,
+        self, table: str, answer: Answer, run_id: str, rows: Rows, places: Sequence[int]
     ) -> None:
-        """Add rows to the batch, as landed by a run."""
+        """Add some of an answer's rows to the batch, as landed by a run."""
         shape = self._shapes[table]
-        rows = whole_rows(shape, answer, run_id, cells, extra, count)
+        some = whole_rows(shape, rows, places, shared_by(answer, run_id))
         session = self._session(shape.layout, answer.test_id or "", answer.session_id)
-        self._batch.add(shape, rows, (0, self._order), session)
+        self._batch.add(shape, some, (0, self._order), session)
         self._tests.add(answer.test_id or "")
 
     def _session(self, layout: Layout, test_id: str, session_id: str | None) -> Session | None:

@@ -15,7 +15,7 @@ from etl.lake.ahead import NOTHING, Read
 from etl.lake.batch import Shape, shape_of
 from etl.lake.choosing import Chooser, Superseded
 from etl.lake.holding import Again, hold, settle
-from etl.lake.loose import LooseRows
+from etl.lake.loose import LooseRows, loose_rows, shared_by
 from etl.lake.partitions import Layout
 from etl.ledger import afresh, due
 from etl.ledger.afresh import Backfill
@@ -32,7 +32,6 @@ from etl.tables.receipts import Became, Receipt
 from etl.tables.registry import endpoints, tables
 from etl.tables.sessions import SESSION_RESULTS, SessionsPage
 from etl.tables.values import (
-    FETCHED_AT,
     RUN_COLUMNS,
     AnyTable,
     Array,
@@ -381,9 +380,8 @@ class Renderer:
         session: Session | None,
     ) -> Gathered:
         """Return some of an answer's rows as they go into a batch."""
-        cells, extra = chosen_rows(rows, places)
-        shape, run_id = self._shapes[table.name], self._plan.run_id
-        made = whole_rows(shape, answer, run_id, cells, extra, len(places))
+        shape = self._shapes[table.name]
+        made = whole_rows(shape, rows, places, shared_by(answer, self._plan.run_id))
         return Gathered(table.name, shape, made, rows.order, session, layer)
 
     def _take_rejects(
@@ -395,48 +393,32 @@ class Renderer:
         if not fresh:
             return
         covered.update(dict.fromkeys(fresh, 0))
-        shape, cells = self._shapes[rejects.NAME], reject_cells(answer, list(fresh.values()))
-        made = whole_rows(shape, answer, self._plan.run_id, cells, None, len(fresh))
+        shape, rows = self._shapes[rejects.NAME], reject_rows(answer, list(fresh.values()))
+        shared = shared_by(answer, self._plan.run_id)
+        made = whole_rows(shape, rows, range(len(fresh)), shared)
         rendered.rows.append(Gathered(rejects.NAME, shape, made, 0, None))
         rendered.made[rejects.NAME] = rendered.made.get(rejects.NAME, 0) + len(fresh)
         rendered.changes_record = True
 
 
 def whole_rows(
-    shape: Shape,
-    answer: Answer,
-    run_id: str,
-    cells: Mapping[str, Array | Cells],
-    extra: Sequence[str | None] | None,
-    count: int,
+    shape: Shape, rows: Rows, places: Sequence[int], shared: Mapping[str, Value]
 ) -> pa.RecordBatch | LooseRows:
-    """Return rows of an answer with what the answer and the run add; null is what nobody has."""
-    shared: dict[str, Value] = {
-        "test_id": answer.test_id,
-        "session_id": answer.session_id,
-        "_run_id": run_id,
-        FETCHED_AT: answer.fetched_at_us,
-    }
-    known = {**cells, "_extra": Cells(pa.string(), extra or [None] * count)}
-    columns = [
-        known[name] if name in known else Cells(kind, [shared.get(name)] * count)
-        for name, kind in shape.fields
+    """Return those of an answer's rows at some places, with what they share."""
+    if rows.loose_cells is not None:
+        return loose_rows(rows, places, shared)
+    known = {name: _chosen(array_of(cells), places) for name, cells in rows.cells.items()}
+    if rows.extra is not None:
+        known["_extra"] = pa.array([rows.extra[place] for place in places], pa.string())
+    count, schema = len(places), shape.full_schema
+    arrays = [
+        known[name] if name in known else pa.array([shared.get(name)] * count, kind)
+        for name, kind in zip(schema.names, schema.types, strict=True)
     ]
-    loose = [column.values for column in columns if isinstance(column, Cells)]
-    if len(loose) == len(columns):
-        return LooseRows(answer.test_id, loose, count)
-    return pa.RecordBatch.from_arrays([*map(array_of, columns)], schema=shape.full_schema)
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def chosen_rows(rows: Rows, places: Sequence[int]) -> tuple[Mapping[str, Array | Cells], Extra]:
-    """Return the cells of some of an answer's rows, and what else these hold."""
-    if len(places) == len(rows.keys):
-        return rows.cells, rows.extra
-    cells = {name: _chosen(column, places) for name, column in rows.cells.items()}
-    return cells, None if rows.extra is None else [rows.extra[place] for place in places]
-
-
-def reject_cells(answer: Answer, found: Sequence[Reject]) -> Mapping[str, Cells]:
+def reject_rows(answer: Answer, found: Sequence[Reject]) -> Rows:
     """Return rejects as rows of their table."""
     values: dict[str, Sequence[Value]] = {
         "endpoint": [answer.endpoint] * len(found),
@@ -444,7 +426,8 @@ def reject_cells(answer: Answer, found: Sequence[Reject]) -> Mapping[str, Cells]
         "reason": [reject.reason for reject in found],
         "body": [reject.body for reject in found],
     }
-    return {name: Cells(pa.string(), column) for name, column in values.items()}
+    cells = {name: Cells(pa.string(), column) for name, column in values.items()}
+    return Rows([reject.key for reject in found], [0] * len(found), cells)
 
 
 def _is_of_test(answer: Answer) -> bool:
@@ -501,10 +484,8 @@ def layout_of(table: AnyTable, partition_by: tuple[str, ...]) -> Layout:
     return Layout(table.name, partition_by, table.dates, of_session)
 
 
-def _chosen(column: Array | Cells, places: Sequence[int]) -> Array | Cells:
-    """Return some values of a column; without a copy of Arrow's where they are one stretch."""
-    if isinstance(column, Cells):
-        return Cells(column.type, [column.values[place] for place in places])
+def _chosen(column: Array, places: Sequence[int]) -> Array:
+    """Return some values of a column; without a copy where they are one stretch."""
     if not places or places[-1] - places[0] + 1 == len(places):
         return column.slice(places[0] if places else 0, len(places))
     return column.take(pa.array(places, pa.int64()))

@@ -72,6 +72,7 @@ class PersonalData:
             hashes=_row_hashes(columns),
             cells=columns,
             extra=None,
+            first=0,
             rejects=[self.reject(reject) for reject in rows.rejects],
             keeps_body=False,
         )

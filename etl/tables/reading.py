@@ -82,24 +82,6 @@ class Reading:
         """Return a value for each object, given one for each that served some."""
         return list(chain.from_iterable(map(repeat, values, self.counts)))
 
-    def parts(self) -> Iterator["Reading"]:
-        """Yield what was read of each that served some."""
-        start = 0
-        for count, rejects in zip(self.counts, self.rejects, strict=True):
-            own = slice(start, start + count)
-            start += count
-            yield Reading(
-                {name: values[own] for name, values in self.values.items()},
-                {name: values[own] for name, values in self.derived.items()},
-                self.hashes[own],
-                self.objects[own],
-                self.places[own],
-                self.extra[own],
-                self.unknown[own],
-                [count],
-                [rejects],
-            )
-
 
 class Reader:
     """Reads objects of one shape into the columns of one table.
@@ -171,26 +153,43 @@ class Reader:
         `key` names the columns of the table's key. One that the objects do not fill is one
         that the answer does.
         """
-        count = len(reading.places)
-        filled: dict[str, Sequence[Value]] = {**reading.values, **reading.derived}
-        if self._place is not None:
-            filled[self._place.name] = reading.places
-        has_extra = any(reading.extra)
-        return Rows(
-            keys=_keys(key, filled, answer, count),
-            hashes=reading.hashes,
-            cells=self._cells(filled, count),
-            extra=reading.extra if has_extra else None,
-            rejects=list(chain.from_iterable(reading.rejects)),
-            unknown_fields=_NONE.union(*reading.unknown) if has_extra else _NONE,
-        )
+        rejects = list(chain.from_iterable(reading.rejects))
+        (rows,) = self._rows(reading, [(answer, len(reading.places), rejects)], key)
+        return rows
 
     def rows_of_each(
         self, reading: Reading, fetched: Sequence[Fetched[Any]], key: Sequence[str]
     ) -> list[Rows]:
         """Return what was read of each answer as its rows."""
-        parts = zip(fetched, reading.parts(), strict=True)
-        return [self.rows(part, one.answer, key) for one, part in parts]
+        answers = (one.answer for one in fetched)
+        parts = zip(answers, reading.counts, reading.rejects, strict=True)
+        return list(self._rows(reading, parts, key))
+
+    def _rows(
+        self,
+        reading: Reading,
+        parts: Iterable[tuple[Answer, int, list[Reject]]],
+        key: Sequence[str],
+    ) -> Iterator[Rows]:
+        """Yield the rows of each answer, told how many were read of it."""
+        filled: dict[str, Sequence[Value]] = {**reading.values, **reading.derived}
+        if self._place is not None:
+            filled[self._place.name] = reading.places
+        cells = self._cells(filled, len(reading.places))
+        extra = reading.extra if any(reading.extra) else None
+        first = 0
+        for answer, count, rejects in parts:
+            own = slice(first, first + count)
+            yield Rows(
+                keys=_keys(key, filled, answer, own),
+                hashes=reading.hashes[own],
+                cells=cells,
+                extra=extra,
+                rejects=rejects,
+                unknown_fields=_NONE.union(*reading.unknown[own]) if extra else _NONE,
+                first=first,
+            )
+            first += count
 
     def _cells(self, values: Mapping[str, Sequence[Value]], count: int) -> dict[str, Cells]:
         """Return the cells of every column; null where nothing was read for it."""
@@ -380,16 +379,15 @@ def _object(value: Json, level: Level) -> Object:
 
 
 def _keys(
-    key: Sequence[str], filled: Mapping[str, Sequence[Value]], answer: Answer, count: int
+    key: Sequence[str], filled: Mapping[str, Sequence[Value]], answer: Answer, own: slice
 ) -> Sequence[int]:
-    """Return the hash of each row's key. What the rows do not fill, they share."""
-    own = [filled.get(name) for name in key]
-    if own[-1] is not None and not any(own[:-1]):
-        before = [_shared(answer, name) for name in key[:-1]]
-        return key_hashes(before, own[-1])
+    """Return the hash of each of an answer's own rows' keys. What rows do not fill, they share."""
+    *before, last = (filled[name][own] if name in filled else None for name in key)
+    if last is not None and not any(before):
+        return key_hashes([_shared(answer, name) for name in key[:-1]], last)
     parts = [
-        repeat(_shared(answer, name), count) if column is None else column
-        for name, column in zip(key, own, strict=True)
+        repeat(_shared(answer, name), own.stop - own.start) if column is None else column
+        for name, column in zip(key, (*before, last), strict=True)
     ]
     return list(map(key_hash, zip(*parts, strict=True)))
 

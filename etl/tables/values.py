@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, cast
 
 import msgspec
 import pyarrow as pa
@@ -36,9 +36,9 @@ class Cells(msgspec.Struct, frozen=True):
         return f"Cells({self.type}, {len(self.values)})"
 
 
-def array_of(cells: Array | Cells) -> Array:
-    """Return cells as an Arrow array."""
-    return pa.array(cells.values, cells.type) if isinstance(cells, Cells) else cells
+def array_of(cells: Array | Cells, own: slice = slice(None)) -> Array:
+    """Return cells, or those of one stretch of rows, as an Arrow array."""
+    return pa.array(cells.values[own], cells.type) if isinstance(cells, Cells) else cells[own]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,8 @@ class Rows:
     `keys` and `hashes` hold, for each row, the 64-bit hash of its key and of its
     values as served; `cells` the values of each column of the table but those that every
     row of the answer shares (`test_id`) and those of the run: all as Arrow, or none.
+    Answers that were read together share `cells` and `extra`: the rows of this one begin at
+    `first` there, and are as many as there are keys.
     `order` is the answer's place among those of its test: pages by their first row.
     `keeps_body` asks that the whole answer be kept, since it says more than its rows.
     """
@@ -91,11 +93,36 @@ class Rows:
     unknown_fields: frozenset[str] = frozenset()
     order: int = 0
     keeps_body: bool = False
+    first: int = 0
 
     @property
     def columns(self) -> dict[str, Array]:
-        """The cells as Arrow arrays, made anew at each call."""
-        return {name: array_of(cells) for name, cells in self.cells.items()}
+        """The cells of these rows as Arrow arrays, made anew at each call."""
+        return {name: array_of(cells, self._own) for name, cells in self.cells.items()}
+
+    @property
+    def loose_cells(self) -> Mapping[str, Cells] | None:
+        """The cells, unless they are Arrow already."""
+        some = next(iter(self.cells.values()), None)
+        return cast("Mapping[str, Cells]", self.cells) if isinstance(some, Cells) else None
+
+    @property
+    def own_extra(self) -> Sequence[str | None] | None:
+        """What these rows hold beside their columns."""
+        return None if self.extra is None else self.extra[self._own]
+
+    def first_of_each_key(self) -> Sequence[int]:
+        """Return the places of these rows, of those with the same key the first."""
+        if len(set(self.keys)) == len(self.keys):
+            return range(len(self.keys))
+        first: dict[int, int] = {}
+        for place, key in enumerate(self.keys):
+            first.setdefault(key, place)
+        return list(first.values())
+
+    @property
+    def _own(self) -> slice:
+        return slice(self.first, self.first + len(self.keys))
 
 
 @dataclass(frozen=True, slots=True)
