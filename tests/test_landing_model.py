@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from etl.client.values import Answer, Fetched
 from etl.config.models import Connection, Lake, Pipeline
 from etl.lake.landing import Kept, Landing
+from etl.lake.landing_plan import landing_plan
 from etl.lake.local import LocalLake
 from etl.lake.records import Records
 from etl.lake.recovery import recover
-from etl.lake.rendering import landing_plan
 from etl.lake.verify import verify
 from etl.ledger.store import open_ledger
 from etl.ledger.threaded import LedgerThread

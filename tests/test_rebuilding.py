@@ -16,10 +16,10 @@ from blockbuster import BlockBuster
 
 from etl.client.values import UnreadableBodyError
 from etl.errors import AlreadyRunning, LakeError
+from etl.lake.landing_plan import landing_plan
 from etl.lake.local import LocalLake
 from etl.lake.rebuilding import Rebuilding
 from etl.lake.recovery import recover
-from etl.lake.rendering import landing_plan
 from etl.lake.verify import verify
 from etl.ledger.afresh import Span
 from etl.ledger.store import open_ledger

@@ -13,10 +13,10 @@ from anyio import to_thread
 from blockbuster import BlockBuster
 
 from etl.errors import LakeError
+from etl.lake.landing_plan import landing_plan
 from etl.lake.local import LocalLake
 from etl.lake.rebuilding import Rebuilt, rebuild
 from etl.lake.remaking import Job
-from etl.lake.rendering import landing_plan
 from etl.lake.workers import open_workers
 from etl.ledger.store import open_ledger
 from etl.plan.orders import Asked, orders

@@ -11,8 +11,10 @@ from etl.api.listing import Check, pages_of
 from etl.client.values import Content, Endpoint, Fetched, Request, Scope
 from etl.config.models import Lake, Pipeline
 from etl.errors import NotFound, TestFailed, UsageError
+from etl.lake.landing_plan import LandingPlan
 from etl.lake.loose import LooseRows, as_arrow
-from etl.lake.rendering import Gathered, LandingPlan, Renderer, Tally
+from etl.lake.rendering import Gathered, Renderer
+from etl.lake.tally import Tally
 from etl.ledger.due import Feeds
 from etl.ledger.records import Record
 from etl.plan.orders import exportable

@@ -8,9 +8,9 @@ from typing import Final
 from etl.cli.output import print_json, say
 from etl.cli.settings import load_config
 from etl.errors import EtlError, LakeError, UsageError
+from etl.lake.landing_plan import landing_plan
 from etl.lake.local import LocalLake
 from etl.lake.recovery import recover, reset
-from etl.lake.rendering import landing_plan
 from etl.lake.verify import MendedBy, Verification, verify
 from etl.ledger.store import open_ledger
 from etl.plan.orders import Asked, Order, orders

@@ -8,10 +8,10 @@ import pyarrow as pa
 from etl.cli.output import print_json, say
 from etl.cli.settings import load_config
 from etl.errors import UsageError
+from etl.lake.landing_plan import landing_plan
 from etl.lake.local import LocalLake
 from etl.lake.rebuilding import Rebuilt, rebuild
 from etl.lake.recovery import recover
-from etl.lake.rendering import landing_plan
 from etl.ledger.store import open_ledger
 from etl.plan.orders import PRODUCTS, Asked, Order, orders, recall_products
 from etl.run.world import this_world

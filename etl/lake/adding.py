@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterator, Mapping
 from etl.client.values import Scope
 from etl.lake.bodies import is_made_of_bodies
 from etl.lake.carrying import readable
+from etl.lake.landing_plan import LandingPlan
 from etl.lake.local import LocalLake
 from etl.lake.provenance import SESSION_TIMES, microseconds_of
 from etl.lake.rebuilding import Rebuilding, Rebuilt
-from etl.lake.rendering import LandingPlan
 from etl.lake.scan import may_hold, rows_in, table_of
 from etl.ledger.due import note_session, unmet
 from etl.ledger.records import SESSIONS, Session, session_key

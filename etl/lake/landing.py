@@ -18,12 +18,14 @@ from etl.lake import commits
 from etl.lake.ahead import Read, read_ahead
 from etl.lake.batch import Batch
 from etl.lake.commits import AnswerRow, Commit, answer_row
+from etl.lake.landing_plan import LandingPlan
 from etl.lake.local import LocalLake
 from etl.lake.media_parts import MediaParts
 from etl.lake.records import Records
-from etl.lake.rendering import LandingFile, LandingPlan, Rendered, Renderer, Tally
+from etl.lake.rendering import LandingFile, Rendered, Renderer
 from etl.lake.replacing import Replaced, replace_rows
 from etl.lake.scan import may_hold, rows_in, table_of
+from etl.lake.tally import Tally
 from etl.ledger.afresh import end_listing
 from etl.ledger.fields import UnknownField, note_field
 from etl.ledger.records import PackedRecord, Record

@@ -13,7 +13,7 @@ import msgspec
 import pyarrow as pa
 
 from etl.client.values import Answer
-from etl.tables.values import FETCHED_AT, Cells, Rows, Value
+from etl.tables.values import FETCHED_AT, Array, Cells, Rows, Value, array_of
 
 Order: TypeAlias = tuple[int, int]
 """Where rows stand among those of their file: by test, then by place within it."""
@@ -67,9 +67,24 @@ def loose_rows(rows: Rows, places: Sequence[int], shared: Mapping[str, Value]) -
     cells, extra = rows.loose_cells, rows.extra
     if cells is None:
         cells = {name: Cells(one.type, one.to_pylist()) for name, one in rows.columns.items()}
-    elif rows.first:
-        places = _moved(places, rows.first)
-    return LooseRows(cells, extra, places, shared)
+    return LooseRows(cells, extra, _moved(places, rows.first), shared)
+
+
+def whole_rows(
+    schema: pa.Schema, rows: Rows, places: Sequence[int], shared: Mapping[str, Value]
+) -> pa.RecordBatch | LooseRows:
+    """Return those of an answer's rows at some places, with what they share, all columns."""
+    if (cells := rows.loose_cells) is not None:
+        return LooseRows(cells, rows.extra, _moved(places, rows.first), shared)
+    known = {name: _chosen(array_of(cells), places) for name, cells in rows.cells.items()}
+    if rows.extra is not None:
+        known[_EXTRA] = pa.array([rows.extra[place] for place in places], pa.string())
+    count = len(places)
+    arrays = [
+        known[name] if name in known else pa.array([shared.get(name)] * count, kind)
+        for name, kind in zip(schema.names, schema.types, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def _moved(places: Sequence[int], by: int) -> Sequence[int]:
@@ -135,3 +150,10 @@ def _at(places: Sequence[int], values: Sequence[Value]) -> Sequence[Value]:
     if isinstance(places, range):
         return values[places.start : places.stop]
     return [values[place] for place in places]
+
+
+def _chosen(column: Array, places: Sequence[int]) -> Array:
+    """Return some values of a column; without a copy where they are one stretch."""
+    if not places or places[-1] - places[0] + 1 == len(places):
+        return column.slice(places[0] if places else 0, len(places))
+    return column.take(pa.array(places, pa.int64()))

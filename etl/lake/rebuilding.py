@@ -22,8 +22,9 @@ from etl.lake.batch import Batch
 from etl.lake.bodies import is_made_of_bodies, kept_answers, kept_bytes
 from etl.lake.carrying import grouped, readable, rows_of_file
 from etl.lake.commits import Commit
+from etl.lake.landing_plan import LandingPlan, shapes_of
 from etl.lake.local import LocalLake
-from etl.lake.loose import shared_by
+from etl.lake.loose import shared_by, whole_rows
 from etl.lake.open_records import OpenRecords
 from etl.lake.partitions import Layout
 from etl.lake.provenance import (
@@ -36,7 +37,6 @@ from etl.lake.provenance import (
     row_key,
 )
 from etl.lake.remaking import Job, Made, remade
-from etl.lake.rendering import LandingPlan, reject_rows, shapes_of, whole_rows
 from etl.lake.scan import table_of
 from etl.lake.workers import open_workers, remade_by
 from etl.ledger.due import Fed, made_anew
@@ -286,7 +286,7 @@ class Rebuilding:
             covered[reject.key] = 0
             self.records.changed(answer.test_id or "")
             self.rebuilt.rows[rejects.NAME] += 1
-            rows = reject_rows(answer, [reject])
+            rows = rejects.rows_of(answer, [reject])
             self._gather(rejects.NAME, answer, self._plan.run_id, rows, [0])
 
     def _gather(
@@ -294,7 +294,7 @@ class Rebuilding:
     ) -> None:
         """Add some of an answer's rows to the batch, as landed by a run."""
         shape = self._shapes[table]
-        some = whole_rows(shape, rows, places, shared_by(answer, run_id))
+        some = whole_rows(shape.full_schema, rows, places, shared_by(answer, run_id))
         session = self._session(shape.layout, answer.test_id or "", answer.session_id)
         self._batch.add(shape, some, (0, self._order), session)
         self._tests.add(answer.test_id or "")

@@ -13,10 +13,10 @@ from typing import Final
 from etl.errors import AlreadyRunning, ConfigError, LakeError
 from etl.lake import commits
 from etl.lake.commits import AnswerRead, Commit, CommitRead
+from etl.lake.landing_plan import LandingPlan
 from etl.lake.local import LocalLake
 from etl.lake.mending import find_losses, read_afresh
 from etl.lake.names import DataName, finished_name, read_data_name
-from etl.lake.rendering import LandingPlan
 from etl.lake.strays import Stray, judge
 from etl.ledger import afresh, due
 from etl.ledger.due import Feeds

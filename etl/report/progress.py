@@ -12,7 +12,7 @@ from rich.table import Table
 from structlog.typing import FilteringBoundLogger
 
 from etl.client.http import Client
-from etl.lake.rendering import Tally
+from etl.lake.tally import Tally
 from etl.ledger.values import Ended
 from etl.pacing.events import Events, no_events
 from etl.report.figures import duration

@@ -16,7 +16,7 @@ from anyio import CancelScope, create_task_group, open_signal_receiver, to_threa
 
 from etl.client.http import Client, open_client
 from etl.errors import AlreadyRunning, EtlError, SchemaDrift, StateError, disk_advice, disk_reason
-from etl.lake.rendering import MediaTally, Tally
+from etl.lake.tally import MediaTally, Tally
 from etl.ledger.places import make_state_dir
 from etl.ledger.values import Ended
 from etl.plan.orders import Order, files_asked

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from etl.client.values import Answer
-from etl.lake.rendering import LandingPlan, layout_of
+from etl.lake.landing_plan import LandingPlan, layout_of
 from etl.ledger.values import Due
 from etl.plan.orders import Order, endpoints_asked, files_asked
 from etl.run.files import Files, Kind

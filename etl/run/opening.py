@@ -8,10 +8,10 @@ from anyio import CancelScope, to_thread
 
 from etl.lake.adding import add_tables
 from etl.lake.claims import refuse_shared
+from etl.lake.landing_plan import LandingPlan, landing_plan
 from etl.lake.local import LocalLake
 from etl.lake.rebuilding import Rebuilt
 from etl.lake.recovery import recover
-from etl.lake.rendering import LandingPlan, landing_plan
 from etl.ledger.afresh import BACKFILL, Backfill, noted
 from etl.ledger.due import Feeds
 from etl.ledger.store import Ledger, open_ledger

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from etl.lake.recovery import Recovery
-from etl.lake.rendering import Tally
+from etl.lake.tally import Tally
 from etl.run.fetching import Stop
 
 

@@ -16,7 +16,7 @@ import msgspec
 from etl.client.values import Answer, Fetched
 from etl.tables.json_text import Json, canonical, encodable, kind_of, plain, text_of
 from etl.tables.kinds import Fault, Kind
-from etl.tables.values import Cells, Column, Reject, Rows, Value, key_hash, key_hashes, row_hash
+from etl.tables.values import Cells, Column, Reject, Rows, Value, key_hashes, row_hash
 
 Object: TypeAlias = "dict[str, Json]"
 Level: TypeAlias = tuple[str, ...]
@@ -81,6 +81,14 @@ class Reading:
     def shared(self, values: Iterable[Value]) -> list[Value]:
         """Return a value for each object, given one for each that served some."""
         return list(chain.from_iterable(map(repeat, values, self.counts)))
+
+
+class _Part(NamedTuple):
+    """An answer, how many rows were read of it, and what could not be."""
+
+    answer: Answer
+    rows: int
+    rejects: Sequence[Reject]
 
 
 class Reader:
@@ -154,7 +162,7 @@ class Reader:
         that the answer does.
         """
         rejects = list(chain.from_iterable(reading.rejects))
-        (rows,) = self._rows(reading, [(answer, len(reading.places), rejects)], key)
+        (rows,) = self._rows(reading, [_Part(answer, len(reading.places), rejects)], key)
         return rows
 
     def rows_of_each(
@@ -162,34 +170,26 @@ class Reader:
     ) -> list[Rows]:
         """Return what was read of each answer as its rows."""
         answers = (one.answer for one in fetched)
-        parts = zip(answers, reading.counts, reading.rejects, strict=True)
-        return list(self._rows(reading, parts, key))
+        parts = map(_Part, answers, reading.counts, reading.rejects)
+        return self._rows(reading, list(parts), key)
 
-    def _rows(
-        self,
-        reading: Reading,
-        parts: Iterable[tuple[Answer, int, list[Reject]]],
-        key: Sequence[str],
-    ) -> Iterator[Rows]:
-        """Yield the rows of each answer, told how many were read of it."""
+    def _rows(self, reading: Reading, parts: Sequence[_Part], key: Sequence[str]) -> list[Rows]:
+        """Return the rows of each answer that was read."""
         filled: dict[str, Sequence[Value]] = {**reading.values, **reading.derived}
         if self._place is not None:
             filled[self._place.name] = reading.places
-        cells = self._cells(filled, len(reading.places))
+        cells, keys = self._cells(filled, len(reading.places)), _keys(key, filled, parts)
         extra = reading.extra if any(reading.extra) else None
-        first = 0
-        for answer, count, rejects in parts:
-            own = slice(first, first + count)
-            yield Rows(
-                keys=_keys(key, filled, answer, own),
-                hashes=reading.hashes[own],
-                cells=cells,
-                extra=extra,
-                rejects=rejects,
-                unknown_fields=_NONE.union(*reading.unknown[own]) if extra else _NONE,
-                first=first,
+        found, first = [], 0
+        for part in parts:
+            own = slice(first, first + part.rows)
+            unknown = _NONE.union(*reading.unknown[own]) if extra else _NONE
+            rows = Rows(
+                keys[own], reading.hashes[own], cells, extra, part.rejects, unknown, first=first
             )
-            first += count
+            found.append(rows)
+            first += part.rows
+        return found
 
     def _cells(self, values: Mapping[str, Sequence[Value]], count: int) -> dict[str, Cells]:
         """Return the cells of every column; null where nothing was read for it."""
@@ -367,7 +367,7 @@ def _proper(value: Json) -> Json:
 def _objects(values: Sequence[Json], level: Level) -> Sequence[Object]:
     if set(map(type, values)) <= _OBJECTS:
         return cast("Sequence[Object]", values)
-    return [_object(value, level) for value in values]
+    return [value if isinstance(value, dict) else _object(value, level) for value in values]
 
 
 def _object(value: Json, level: Level) -> Object:
@@ -379,17 +379,16 @@ def _object(value: Json, level: Level) -> Object:
 
 
 def _keys(
-    key: Sequence[str], filled: Mapping[str, Sequence[Value]], answer: Answer, own: slice
-) -> Sequence[int]:
-    """Return the hash of each of an answer's own rows' keys. What rows do not fill, they share."""
-    *before, last = (filled[name][own] if name in filled else None for name in key)
-    if last is not None and not any(before):
-        return key_hashes([_shared(answer, name) for name in key[:-1]], last)
-    parts = [
-        repeat(_shared(answer, name), own.stop - own.start) if column is None else column
-        for name, column in zip(key, (*before, last), strict=True)
-    ]
-    return list(map(key_hash, zip(*parts, strict=True)))
+    key: Sequence[str], filled: Mapping[str, Sequence[Value]], parts: Sequence[_Part]
+) -> list[int]:
+    """Return the hash of each row's key. What the rows do not fill, they share."""
+    shared = (
+        filled[name]
+        if name in filled
+        else chain.from_iterable(repeat(_shared(one.answer, name), one.rows) for one in parts)
+        for name in key
+    )
+    return key_hashes(*shared)
 
 
 def _shared(answer: Answer, name: str) -> object:

@@ -4,11 +4,13 @@ Every table feeds it and no endpoint of its own does, so it is no `TABLE` to ask
 the landing writes it beside the others.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import pyarrow as pa
 
-from etl.tables.values import RUN_COLUMNS, Column, schema_of
+from etl.client.values import Answer
+from etl.tables.values import RUN_COLUMNS, Cells, Column, Reject, Rows, Value, schema_of
 
 NAME: Final = "rejects"
 
@@ -26,3 +28,15 @@ COLUMNS: Final = (
 """Its columns, as `etl schema rejects` prints them."""
 
 SCHEMA: Final = schema_of(NAME, VERSION, (*COLUMNS, *RUN_COLUMNS))
+
+
+def rows_of(answer: Answer, found: Sequence[Reject]) -> Rows:
+    """Return what could not be read in an answer as rows."""
+    values: Mapping[str, Sequence[Value]] = {
+        "endpoint": [answer.endpoint] * len(found),
+        "session_id": [reject.session_id for reject in found],
+        "reason": [reject.reason for reject in found],
+        "body": [reject.body for reject in found],
+    }
+    cells = {name: Cells(pa.string(), column) for name, column in values.items()}
+    return Rows([reject.key for reject in found], [0] * len(found), cells)

@@ -12,9 +12,9 @@ from etl.client.values import Fetched
 from etl.tables.answers import PUBLISHED, Said, said
 from etl.tables.json_text import Document
 from etl.tables.kinds import FLAG, JSON_TEXT, ROUNDED, TEXT
-from etl.tables.reading import Field, Object, Reader
+from etl.tables.reading import Field, Object, Reader, Reading
 from etl.tables.session_details import SESSION_DETAILS, served
-from etl.tables.values import SESSION_ID, TEST_ID, Column, Rows, Table, alone
+from etl.tables.values import SESSION_ID, TEST_ID, Column, Rows, Table, Value, alone
 
 _READER: Final = Reader(
     Field("uuid", "task_id", TEXT, "The task, the same in all sessions of a test.", repeats=True),
@@ -38,10 +38,22 @@ _KEY: Final = ("session_id", "position")
 
 def _rows_of_each(fetched: Sequence[Fetched[Document]]) -> Sequence[Rows]:
     reading = _READER.read_all([served(one, "tasks") for one in fetched])
-    told = list(map(_said, reading.objects))
+    told = _said_by_each(reading)
     reading.derived["answer_text"] = [one.text for one in told]
     reading.derived["answer_number"] = [one.number for one in told]
     return _READER.rows_of_each(reading, fetched, _KEY)
+
+
+def _said_by_each(reading: Reading) -> Sequence[Said]:
+    """Return what each task's answer says; what many participants answered is read once."""
+    known: dict[tuple[Value, Value], Said] = {}
+    told = []
+    columns = (reading.objects, reading.values["type"], reading.values["answer"])
+    for task, kind, answer in zip(*columns, strict=True):
+        if (one := known.get((kind, answer))) is None:
+            one = known[kind, answer] = _said(task)
+        told.append(one)
+    return told
 
 
 def _said(task: Object) -> Said:

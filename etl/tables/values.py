@@ -1,7 +1,7 @@
 """What a table is: data and one pure function, from an answer to rows."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, cast
 
@@ -224,10 +224,10 @@ def key_hash(parts: Sequence[object]) -> int:
     return row_hash("\0".join(map(str, parts)).encode(errors="replace"))
 
 
-def key_hashes(before: Sequence[object], last: Sequence[object]) -> list[int]:
-    """Return the hashes of keys that differ in their last part alone."""
-    shared = "".join(f"{part}\0" for part in before)
-    return [row_hash(f"{shared}{part}".encode(errors="replace")) for part in last]
+def key_hashes(*parts: Iterable[object]) -> list[int]:
+    """Return the hashes of many keys, given each of their parts for all of them."""
+    keys = zip(*(map(str, part) for part in parts), strict=True)
+    return [row_hash(key.encode(errors="replace")) for key in map("\0".join, keys)]
 
 
 _FIELD_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
