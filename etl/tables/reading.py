@@ -382,13 +382,13 @@ def _keys(
     key: Sequence[str], filled: Mapping[str, Sequence[Value]], parts: Sequence[_Part]
 ) -> list[int]:
     """Return the hash of each row's key. What the rows do not fill, they share."""
-    shared = (
-        filled[name]
-        if name in filled
-        else chain.from_iterable(repeat(_shared(one.answer, name), one.rows) for one in parts)
-        for name in key
-    )
-    return key_hashes(*shared)
+    columns = (filled[name] if name in filled else _shared_by_rows(parts, name) for name in key)
+    return key_hashes(*columns)
+
+
+def _shared_by_rows(parts: Sequence[_Part], name: str) -> Iterator[object]:
+    """Yield for each row what its answer tells."""
+    return chain.from_iterable(repeat(_shared(one.answer, name), one.rows) for one in parts)
 
 
 def _shared(answer: Answer, name: str) -> object:
