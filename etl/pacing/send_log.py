@@ -23,7 +23,7 @@ CAPACITY: Final = 131_072
 
 _HEADER: Final = struct.Struct("<8s16sQd")
 _MAGIC: Final = b"etlsend1"
-_TIME: Final = struct.Struct("<d")
+_TIME: Final = "d"
 _HEADER_BYTES: Final = 64
 
 
@@ -33,8 +33,14 @@ class SendLog:
     def __init__(self, file: mmap.mmap, descriptor: int, boot: bytes) -> None:
         """Wrap a mapped file; see `open_send_log`."""
         self._file = file
+        self._moments = memoryview(file)[_HEADER_BYTES:].cast(_TIME)
         self._descriptor = descriptor
         self._boot = boot
+
+    def close(self) -> None:
+        """Let go of the file's memory; the descriptor is the caller's."""
+        self._moments.release()
+        self._file.close()
 
     def try_lock(self) -> bool:
         """Take the lock if it is free; never blocks."""
@@ -102,11 +108,10 @@ class SendLog:
         return len(kept) - bisect_left(kept, moment, key=lambda number: self._get(number, now))
 
     def _get(self, number: int, now: float) -> float:
-        (moment,) = _TIME.unpack_from(self._file, _HEADER_BYTES + number % CAPACITY * 8)
-        return min(float(moment), now)
+        return min(self._moments[number % CAPACITY], now)
 
     def _set(self, place: int, moment: float) -> None:
-        _TIME.pack_into(self._file, _HEADER_BYTES + place * 8, moment)
+        self._moments[place] = moment
 
     def _write_header(self, count: int, blocked_until: float) -> None:
         _HEADER.pack_into(self._file, 0, _MAGIC, self._boot, count, blocked_until)
@@ -136,10 +141,11 @@ def open_send_log(state_dir: Path, credentials: str) -> Iterator[SendLog]:
             where=str(path),
             advice=disk_advice(error),
         ) from error
+    log = SendLog(file, descriptor, _boot_id())
     try:
-        yield SendLog(file, descriptor, _boot_id())
+        yield log
     finally:
-        file.close()
+        log.close()
         os.close(descriptor)
 
 

@@ -124,9 +124,9 @@ _DEEPEST: Final = 8
 def _first(value: Json, names: Iterable[str]) -> Json:
     """Return what an object has under the first of these names, else None."""
     if isinstance(value, dict):
-        for name in names:
-            if value.get(name) is not None:
-                return value[name]
+        for found in map(value.get, names):
+            if found is not None:
+                return found
     return None
 
 
