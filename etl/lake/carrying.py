@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Final, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -53,25 +54,35 @@ def grouped(
     rows: pa.RecordBatch, key_of: Callable[[str, str | None], str], *, by_session: bool
 ) -> Iterator[tuple[Folder, pa.RecordBatch]]:
     """Yield the rows by what `key_of` makes of their test and, if it matters, their session."""
-    names = rows.schema.names
-    tests = _texts(rows, "test_id" if "test_id" in names else None)
-    sessions = _texts(rows, "session_id" if by_session and "session_id" in names else None)
+    names = [name for name in _SCOPE[: 1 + by_session] if name in rows.schema.names]
+    known = {scope: key_of(scope[0] or "", scope[1]) for scope in _scopes(rows, names)}
+    if len(set(known.values())) == 1:
+        (test_id, session_id), *_ = known
+        yield (test_id or "", session_id), rows
+        return
     folders: dict[str, tuple[Folder, list[int]]] = {}
-    known: dict[tuple[str | None, str | None], str] = {}
-    for place, scope in enumerate(zip(tests, sessions, strict=True)):
-        if scope not in known:
-            known[scope] = key_of(scope[0] or "", scope[1])
+    for place, scope in enumerate(_scopes_of_rows(rows, names)):
         first = (scope[0] or "", scope[1])
         folders.setdefault(known[scope], (first, []))[1].append(place)
     for folder, places in folders.values():
-        if len(places) == rows.num_rows:
-            yield folder, rows
-        else:
-            yield folder, rows.take(pa.array(places, pa.int64()))
+        yield folder, rows.take(pa.array(places, pa.int64()))
 
 
-def _texts(rows: pa.RecordBatch, name: str | None) -> Sequence[str | None]:
-    if name is None:
-        return [None] * rows.num_rows
-    values: list[str | None] = rows.column(name).to_pylist()
-    return values
+_Scope: TypeAlias = tuple[str | None, str | None]
+_SCOPE: Final = ("test_id", "session_id")
+
+
+def _scopes(rows: pa.RecordBatch, names: Sequence[str]) -> Iterator[_Scope]:
+    """Yield the tests and sessions of rows, each once."""
+    told = pa.Table.from_batches([rows])
+    if names:
+        told = told.group_by(list(names), use_threads=False).aggregate([])
+    return _scopes_of_rows(told, names)
+
+
+def _scopes_of_rows(rows: pa.RecordBatch | pa.Table, names: Sequence[str]) -> Iterator[_Scope]:
+    columns = (
+        rows.column(name).to_pylist() if name in names else [None] * rows.num_rows
+        for name in _SCOPE
+    )
+    return zip(*columns, strict=True)

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias, overload
 
 from etl.lake.local import LocalLake
@@ -194,6 +195,7 @@ def _row(
     return _hash(scope), table.name, key, at_us, run_id
 
 
+@lru_cache(maxsize=4096)
 def _hash(scope: Scope) -> int:
     return signed(key_hash(scope))
 

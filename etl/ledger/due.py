@@ -101,10 +101,12 @@ def made_anew(
     """Note how many rows a session's answer makes now; return whether that is another number."""
     key = session_key(session_id)
     before = {table: record.answered.get(table, {}).get(key) for table in made}
+    if before == made:
+        return False
     for table, rows in made.items():
         record.answered.setdefault(table, {})[key] = rows
     answered(record, fed, endpoint, session_id, {})
-    return before != made
+    return True
 
 
 def unmet(record: Record, fed: Fed) -> tuple[set[int], bool]:
