@@ -279,6 +279,30 @@ async def test_a_backfill_brings_back_files_that_were_lost_or_replaced(tmp_path:
         assert lost in " ".join(found)
 
 
+async def test_a_file_that_comes_as_its_tests_look_ends_hides_nothing_that_is_due(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("etl.run.keeping.GATHER_SECONDS", 0.5)  # both are kept in one frame
+    slow = "    media: {keep_free_bytes: 0, bytes_per_second: 10000}\n"  # the look ends before
+    async with filing(tmp_path, 3, tables="sessions, clips", options=MADE, extra=slow) as project:
+        (test,) = project.tests
+        listed = next(one for one in project.sandbox.session_ids(test) if clips_of(project, one))
+        body = json.dumps(project.sandbox.clips(listed)).encode()
+        now_us = int(project.clock.time() * 1_000_000)
+
+        def pay() -> None:
+            with open_ledger(project.state, "nightly") as ledger:
+                ledger.keep([Answer("clips", test, listed, None, 200, now_us, body)])
+
+        await to_thread.run_sync(pay)
+        assert (await project.export()).status is Status.COMPLETE
+        await whole(project, "clips")
+
+
+def clips_of(project: Project, session_id: str) -> list[str]:
+    return [clip["uuid"] for clip in project.sandbox.clips(session_id)["clips"]]
+
+
 # Answers about files; links and hosts are in `tests/faults/media.py`.
 
 

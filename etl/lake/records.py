@@ -43,6 +43,14 @@ class Records:
         if not keep_open:
             self._open.pop(test_id, None)
 
+    def counts(self, test_id: str) -> PackedRecord:
+        """Return what a record in memory counts now: what came after its look may have opened it.
+
+        Raises KeyError for one that is not in memory.
+        """
+        record = self._open.get(test_id)
+        return self.packed[test_id] if record is None else pack(record)
+
     def landed(self) -> dict[str, PackedRecord]:
         """Forget what has been packed, which the ledger knows now; return it."""
         packed, self.packed = self.packed, {}

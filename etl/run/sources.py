@@ -202,12 +202,12 @@ class Sources:
 
     def looked(self, look: Looked) -> None:
         """Go on with a test whose look has ended, now that its pages have been read."""
-        packed = self._stores.records.packed.get(look.test_id)
-        if packed is None or look.failed is not None:
+        if look.failed is not None:
             self._followers.not_listed(look.test_id)
         else:
-            due = packed.due if self._opened.backfill is None else packed.afresh
-            self._followers.listed(look.test_id, Due(due, packed.newest_us))
+            counts = self._stores.records.counts(look.test_id)
+            due = counts.due if self._opened.backfill is None else counts.afresh
+            self._followers.listed(look.test_id, Due(due, counts.newest_us))
 
     def landing(self, answer: Answer) -> None:
         """Take in that the record knows an answer now, which may have named files."""
