@@ -5,6 +5,7 @@ follows from them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import msgspec
 
@@ -76,7 +77,6 @@ class Sources:
             most_tests=1 if order.one_by_one else order.connection.concurrency,
             most_pages=order.connection.concurrency,
         )
-        self._classic: ClassicPages | None = None
         self._followers = Followers()
         self._catalogue: Catalogue | None = None
 
@@ -88,19 +88,19 @@ class Sources:
         self._followers = self._followers_of(queue, left)
         self._outcome.failures = self._followers.failures
         self._progress.follow_ups_left = lambda: self._followers.left
-        anew = self._opened.anew
-        pages = Pages(self._looks, self._stores, queue, left.pages, self._not_known, anew)
-        self._classic = self._classic_pages(queue, left)
-        listings = (pages, self._classic)
+        classic = self._classic_pages(queue, left)
+        not_known, anew = partial(self._not_known, classic), self._opened.anew
+        pages = Pages(self._looks, self._stores, queue, left.pages, not_known, anew)
+        listings = (pages, classic)
         # A backfill ends with one test before it begins with the next.
         follow = self._followers.sources
         all_but_first = (*follow, *listings) if self._opened.backfill else (*listings, *follow)
         ledger = self._stores.ledger
         kept = await ledger.call(ledger.ledger.note, CATALOGUE_UNDER_WAY)
-        self._catalogue = self._catalogue_needed(queue, left, kept)
+        self._catalogue = self._catalogue_needed(classic, queue, left, kept)
         if self._catalogue is not None:
             return (self._catalogue, *all_but_first)
-        await self._begin_with(self._order.tests)
+        await self._begin_with(classic, self._order.tests)
         return all_but_first
 
     def _followers_of(self, queue: Queue, left: Left) -> Followers:
@@ -120,15 +120,16 @@ class Sources:
         )
         return ClassicPages(order, self._stores, queue, left.pages, told, self._opened.anew)
 
-    def _not_known(self, test_id: str) -> str | None:
+    def _not_known(self, classic: ClassicPages, test_id: str) -> str | None:
         """Have a test that today's API does not know asked for as a classic one, or say why not."""
         if lists_classic(self._order) and not self._feeds.product_of.get(test_id):
-            assert self._classic is not None  # noqa: S101 - made before
-            self._classic.add([Work(test_id)])
+            classic.add([Work(test_id)])
             return None
         return hint(self._order, self._feeds, test_id, asked_as_classic=False)
 
-    def _catalogue_needed(self, queue: Queue, left: Left, kept: str | None) -> Catalogue | None:
+    def _catalogue_needed(
+        self, classic: ClassicPages, queue: Queue, left: Left, kept: str | None
+    ) -> Catalogue | None:
         """Return the catalogue to read first, where tests or their products are not known."""
         need = catalogue_need(self._order, self._feeds.product_of)
         if need is None:
@@ -138,10 +139,10 @@ class Sources:
             need,
             in_inbox=left.others,
             kept=recalled(kept, self._stores.now_us()),
-            on_found=self._found,
+            on_found=partial(self._found, classic),
         )
 
-    async def _found(self, found: Found) -> None:
+    async def _found(self, classic: ClassicPages, found: Found) -> None:
         """Go on with the tests that the catalogue has found, and their products."""
         order = self._order
         tests: Sequence[str] = order.tests
@@ -162,11 +163,10 @@ class Sources:
             catalogued = Catalogued(found.pages, tests if order.filter is not None else ())
             note = msgspec.json.encode(catalogued).decode()
             await ledger.call(ledger.ledger.keep_note, CATALOGUE, note)
-        await self._begin_with(tests)
+        await self._begin_with(classic, tests)
 
-    async def _begin_with(self, tests: Sequence[str]) -> None:
+    async def _begin_with(self, classic: ClassicPages, tests: Sequence[str]) -> None:
         """Begin with these tests: listings to look at, and what is due of those known."""
-        assert self._classic is not None  # noqa: S101 - made before
         order, feeds, ledger = self._order, self._feeds, self._stores.ledger
         if order.filter is not None:
             asked = (self._opened.lake, ledger.ledger, order.name, tests, order.pipeline.tables)
@@ -181,11 +181,11 @@ class Sources:
         self._followers.expect([test.test_id for test in work])
         kinds = {test: listing_of(order, feeds, test) for test in tests}
         self._looks.add(test for test in work if kinds[test.test_id] is SESSION_RESULTS)
-        self._classic.add(test for test in work if kinds[test.test_id] is COMPLETED_SESSIONS)
+        classic.add(test for test in work if kinds[test.test_id] is COMPLETED_SESSIONS)
         for test_id in tests:
             if why := misplaced(order, feeds, test_id):
                 self._progress.tests += 1
-                await self._classic.fail(test_id, why)
+                await classic.fail(test_id, why)
         self._followers.known({test: due.get(test, Due()) for test in tests})
         self._progress.tests += len(work)
         self._outcome.tests = len(tests)
