@@ -7,7 +7,7 @@ each of four tables; made Arrow answer by answer, they took most of an export's 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby, repeat
 from operator import itemgetter
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 import pyarrow as pa
@@ -64,18 +64,17 @@ def loose_rows(rows: Rows, places: Sequence[int], shared: Mapping[str, Value]) -
 
     Their cells may be Arrow already: that costs a copy.
     """
-    cells, extra = rows.loose_cells, rows.extra
-    if cells is None:
+    if (cells := rows.loose_cells) is None:
         cells = {name: Cells(one.type, one.to_pylist()) for name, one in rows.columns.items()}
-    return LooseRows(cells, extra, _moved(places, rows.first), shared)
+    return LooseRows(cells, rows.extra, _moved(places, rows.first), shared)
 
 
 def whole_rows(
     schema: pa.Schema, rows: Rows, places: Sequence[int], shared: Mapping[str, Value]
 ) -> pa.RecordBatch | LooseRows:
     """Return those of an answer's rows at some places, with what they share, all columns."""
-    if (cells := rows.loose_cells) is not None:
-        return LooseRows(cells, rows.extra, _moved(places, rows.first), shared)
+    if rows.loose_cells is not None:
+        return loose_rows(rows, places, shared)
     known = {name: _chosen(array_of(cells), places) for name, cells in rows.cells.items()}
     if rows.extra is not None:
         known[_EXTRA] = pa.array([rows.extra[place] for place in places], pa.string())
@@ -112,9 +111,17 @@ def as_arrow(loose: Sequence[LooseRows], schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _stretches(loose: Iterable[LooseRows]) -> list[LooseRows]:
-    """Return rows that follow each other in the same cells as one; what they share is lost."""
-    found: list[LooseRows] = []
+class _Stretch(NamedTuple):
+    """Places of the same cells, of the rows of one answer or of several that follow each other."""
+
+    cells: Mapping[str, Cells]
+    extra: Sequence[str | None] | None
+    places: Sequence[int]
+
+
+def _stretches(loose: Iterable[LooseRows]) -> list[_Stretch]:
+    """Return where rows lie, as few stretches as can be."""
+    found: list[_Stretch] = []
     for rows in loose:
         places = rows.places
         if found and found[-1].cells is rows.cells and isinstance(places, range):
@@ -122,21 +129,21 @@ def _stretches(loose: Iterable[LooseRows]) -> list[LooseRows]:
             if isinstance(before, range) and before.stop == places.start:
                 found.pop()
                 places = range(before.start, places.stop)
-        found.append(LooseRows(rows.cells, rows.extra, places, {}))
+        found.append(_Stretch(rows.cells, rows.extra, places))
     return found
 
 
 def _column(
-    name: str, loose: Sequence[LooseRows], stretches: Sequence[LooseRows]
+    name: str, loose: Sequence[LooseRows], stretches: Sequence[_Stretch]
 ) -> Sequence[Value]:
     """Return the values of a column."""
     if name == _EXTRA:
         some = [
-            [None] * rows.num_rows if rows.extra is None else _at(rows.places, rows.extra)
-            for rows in stretches
+            [None] * len(places) if extra is None else _at(places, extra)
+            for _, extra, places in stretches
         ]
     elif stretches and name in stretches[0].cells:
-        some = [_at(rows.places, rows.cells[name].values) for rows in stretches]
+        some = [_at(places, cells[name].values) for cells, _, places in stretches]
     else:
         shared = (repeat(rows.shared.get(name), rows.num_rows) for rows in loose)
         return list(chain.from_iterable(shared))
