@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -54,35 +53,26 @@ def grouped(
     rows: pa.RecordBatch, key_of: Callable[[str, str | None], str], *, by_session: bool
 ) -> Iterator[tuple[Folder, pa.RecordBatch]]:
     """Yield the rows by what `key_of` makes of their test and, if it matters, their session."""
-    names = [name for name in _SCOPE[: 1 + by_session] if name in rows.schema.names]
-    known = {scope: key_of(scope[0] or "", scope[1]) for scope in _scopes(rows, names)}
+    asked = ["test_id", "session_id"] if by_session else ["test_id"]
+    names = [name for name in asked if name in rows.schema.names]
+    whole = pa.Table.from_batches([rows])
+    told = whole.group_by(names, use_threads=False).aggregate([]) if names else whole
+    known = {scope: key_of(scope[0] or "", scope[1]) for scope in _scopes(told, names)}
     if len(set(known.values())) == 1:
         (test_id, session_id), *_ = known
         yield (test_id or "", session_id), rows
         return
     folders: dict[str, tuple[Folder, list[int]]] = {}
-    for place, scope in enumerate(_scopes_of_rows(rows, names)):
+    for place, scope in enumerate(_scopes(whole, names)):
         first = (scope[0] or "", scope[1])
         folders.setdefault(known[scope], (first, []))[1].append(place)
     for folder, places in folders.values():
         yield folder, rows.take(pa.array(places, pa.int64()))
 
 
-_Scope: TypeAlias = tuple[str | None, str | None]
-_SCOPE: Final = ("test_id", "session_id")
-
-
-def _scopes(rows: pa.RecordBatch, names: Sequence[str]) -> Iterator[_Scope]:
-    """Yield the tests and sessions of rows, each once."""
-    told = pa.Table.from_batches([rows])
-    if names:
-        told = told.group_by(list(names), use_threads=False).aggregate([])
-    return _scopes_of_rows(told, names)
-
-
-def _scopes_of_rows(rows: pa.RecordBatch | pa.Table, names: Sequence[str]) -> Iterator[_Scope]:
-    columns = (
-        rows.column(name).to_pylist() if name in names else [None] * rows.num_rows
-        for name in _SCOPE
-    )
-    return zip(*columns, strict=True)
+def _scopes(rows: pa.Table, names: Sequence[str]) -> Iterator[tuple[str | None, str | None]]:
+    """Yield the test and session of each row, as far as they are named."""
+    nothing = [None] * rows.num_rows
+    test_ids = rows.column("test_id").to_pylist() if "test_id" in names else nothing
+    sessions = rows.column("session_id").to_pylist() if "session_id" in names else nothing
+    return zip(test_ids, sessions, strict=True)
