@@ -132,6 +132,7 @@ def settle(
         for name, kind in columns.items()
         if name not in (*told, "test_id", "session_id")
     }
-    cells = {name: array_of(cell) for name, cell in (of_row | dict(hidden)).items()}
+    # What is hidden is Arrow; so are then all of them.
+    cells = {name: array_of(some) for name, some in (of_row | dict(hidden)).items()}
     rows = Rows([key], [held.hash], cells, extra=[row.get(_EXTRA)])
     return Settled(receipt, rows, held.session, before)

@@ -23,7 +23,7 @@ CAPACITY: Final = 131_072
 
 _HEADER: Final = struct.Struct("<8s16sQd")
 _MAGIC: Final = b"etlsend1"
-_TIME: Final = "d"
+_DOUBLE: Final = "d"
 _HEADER_BYTES: Final = 64
 
 
@@ -33,7 +33,7 @@ class SendLog:
     def __init__(self, file: mmap.mmap, descriptor: int, boot: bytes) -> None:
         """Wrap a mapped file; see `open_send_log`."""
         self._file = file
-        self._moments = memoryview(file)[_HEADER_BYTES:].cast(_TIME)
+        self._moments = memoryview(file)[_HEADER_BYTES:].cast(_DOUBLE)
         self._descriptor = descriptor
         self._boot = boot
 
