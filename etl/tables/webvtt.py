@@ -7,9 +7,7 @@ take `a < b` for a tag without an end; here only what can be a tag is one.
 
 import html
 import re
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import dropwhile
 from typing import Final, NamedTuple
 
 
@@ -39,88 +37,68 @@ class Transcript:
 def parse(text: str) -> Transcript:
     """Return what a WebVTT file says; raises ValueError if it is none."""
     text = text.removeprefix("\N{BYTE ORDER MARK}").replace("\0", "\N{REPLACEMENT CHARACTER}")
-    signature, *lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    if not re.fullmatch(r"WEBVTT([ \t].*)?", signature):
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    head = _HEAD.match(text)
+    if head is None:
         raise ValueError("it does not begin with WEBVTT")
     transcript = Transcript()
-    body = dropwhile(lambda line: line and _ARROW not in line, lines)
-    for block in _blocks(body):
-        if _ARROW not in block[0] and _ARROW not in block[min(1, len(block) - 1)]:
-            if not _SILENT.match(block[0]):
-                transcript.malformed.append("\n".join(block))
-            continue
-        place = len(transcript.cues) + len(transcript.malformed)
-        cue = _cue(place, block)
-        if cue is None:
-            transcript.malformed.append("\n".join(block))
-        else:
-            transcript.cues.append(cue)
+    cues, malformed = transcript.cues, transcript.malformed
+    for name, h1, c1, t1, h2, c2, t2, said, other in _BLOCK.findall(text, head.end()):
+        if not other:
+            place = len(cues) + len(malformed)
+            speaker, words = _spoken(said)
+            start_ms, end_ms = _milliseconds(h1, c1, t1), _milliseconds(h2, c2, t2)
+            cues.append(Cue(place, name or None, start_ms, end_ms, speaker, words))
+        elif _ARROW in other or not _SILENT.match(other):
+            malformed.append(other)
     return transcript
 
 
 _ARROW: Final = "-->"
-_SILENT: Final = re.compile(r"NOTE([ \t]|$)|(STYLE|REGION)[ \t]*$")
-"""The first line of a block that says nothing: a comment, a style sheet, a region."""
+_HEAD: Final = re.compile(r"WEBVTT(?:[ \t].*)?(?:\n(?!.*-->).+)*+(?!.)")
+"""The signature and what is said of the file: as far as an empty line, or an arrow."""
+_MOMENT: Final = r"(?:([0-9]{1,9}):)?([0-5][0-9]:[0-5][0-9])\.([0-9]{3})"
+_TIMING: Final = rf"[ \t\f]*+{_MOMENT}[ \t\f]*+-->[ \t\f]*+{_MOMENT}(?![0-9]).*+"
+_LINE: Final = r"(?!.*-->).++"
+"""A line that is not empty and has no arrow: an arrow begins a block, as an empty line does."""
+_BLOCK: Final = re.compile(
+    rf"(?:({_LINE})\n)?{_TIMING}((?:\n{_LINE})*+)"
+    rf"|((?:(?:{_LINE}\n)?+.*-->.*+|{_LINE})(?:\n{_LINE})*+)"
+)
+"""A cue: its name, both its moments in three parts, what is said. Or a block that is none."""
+_SILENT: Final = re.compile(r"NOTE([ \t]|$)|(STYLE|REGION)[ \t]*$", re.MULTILINE)
+"""A block that says nothing: a comment, a style sheet, a region."""
 
 
-def _blocks(lines: Iterator[str]) -> Iterator[list[str]]:
-    """Return the stretches between empty lines; an arrow that is one too many begins anew."""
-    block: list[str] = []
-    arrows = 0
-    for line in lines:
-        if not line:
-            if block:
-                yield block
-            block, arrows = [], 0
-            continue
-        if _ARROW in line:
-            if arrows or len(block) > 1:
-                yield block
-                block = []
-            arrows = 1
-        block.append(line)
-    if block:
-        yield block
+def _milliseconds(hours: str, clock: str, thousandths: str) -> int:
+    within = _SECONDS[clock] * 1000 + int(thousandths)
+    return int(hours) * 3_600_000 + within if hours else within
 
 
-_MOMENT: Final = r"(?:([0-9]{1,9}):)?([0-5][0-9]):([0-5][0-9])\.([0-9]{3})"
-_TIMING: Final = re.compile(rf"[ \t\f]*{_MOMENT}[ \t\f]*-->[ \t\f]*{_MOMENT}(?![0-9])")
-
-
-def _cue(place: int, block: Sequence[str]) -> Cue | None:
-    """Return the cue of a block, None if it is malformed."""
-    named = _ARROW not in block[0]
-    timing = _TIMING.match(block[1] if named else block[0])
-    if timing is None:
-        return None
-    moments = timing.groups()
-    speaker, text = _spoken("\n".join(block[1 + named :]))
-    return Cue(
-        place=place,
-        id=block[0] if named else None,
-        start_ms=_milliseconds(*moments[:4]),
-        end_ms=_milliseconds(*moments[4:]),
-        speaker=speaker,
-        text=text,
-    )
-
-
-def _milliseconds(hours: str | None, minutes: str, seconds: str, thousandths: str) -> int:
-    return (int(hours or 0) * 3600 + int(minutes) * 60 + int(seconds)) * 1000 + int(thousandths)
+_SECONDS: Final = {f"{m:02}:{s:02}": 60 * m + s for m in range(60) for s in range(60)}
+"""The second of each minute and second of an hour."""
 
 
 _TAG: Final = re.compile(r"</?(?:[A-Za-z][^<>]*)?>|<[0-9:.]+>")
 _VOICE: Final = re.compile(r"<v(?:\.[^\s<>]*)?[ \t\n\f]([^<>]*)>")
+_ONE_VOICE: Final = re.compile(rf"[ \t\n\f]*{_VOICE.pattern}([^<]*)(?:</v>[ \t\n\f]*)?")
+"""What is said with one voice tag before it, as most cues are: no other tag is looked for."""
 
 
 def _spoken(markup: str) -> tuple[str | None, str]:
     """Return who speaks and what is said, without tags."""
     if "<" not in markup:
         return None, _unescaped(markup).strip(" \t\n\f")
-    names = (" ".join(_unescaped(name).split()) for name in _VOICE.findall(markup))
-    speakers = dict.fromkeys(filter(None, names))
+    if one := _ONE_VOICE.fullmatch(markup):
+        name, words = one.groups()
+        return _named(name) or None, _unescaped(words).strip(" \t\n\f")
+    speakers = dict.fromkeys(filter(None, map(_named, _VOICE.findall(markup))))
     # Tags first: an escaped one is text.
     return ", ".join(speakers) or None, _unescaped(_TAG.sub("", markup)).strip(" \t\n\f")
+
+
+def _named(name: str) -> str:
+    return " ".join(_unescaped(name).split())
 
 
 def _unescaped(text: str) -> str:
