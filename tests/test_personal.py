@@ -26,13 +26,13 @@ from blockbuster import BlockBuster
 from etl.client.values import Answer, Fetched
 from etl.lake import commits
 from etl.lake.landing import Kept
+from etl.lake.personal import PersonalData
 from etl.ledger.store import Ledger, open_ledger
 from etl.ledger.values import Landed
 from etl.report.values import Status
 from etl.sandbox.faults import Fault, FaultKind
 from etl.sandbox.pages import page_of
 from etl.sandbox.server import SandboxOptions, open_sandbox
-from etl.tables.personal import PersonalData
 from etl.tables.sessions import SESSION_RESULTS, TABLE, decode
 from tests.exporting import TESTS, Project
 

@@ -13,6 +13,7 @@ from etl.config.models import Lake, Pipeline
 from etl.errors import NotFound, TestFailed, UsageError
 from etl.lake.landing_plan import LandingPlan
 from etl.lake.loose import LooseRows, as_arrow
+from etl.lake.personal import personal_data
 from etl.lake.rendering import Gathered, Renderer
 from etl.lake.tally import Tally
 from etl.ledger.due import Feeds
@@ -21,7 +22,6 @@ from etl.plan.orders import exportable
 from etl.run.world import World
 from etl.tables import rejects
 from etl.tables.completed_sessions import COMPLETED_SESSIONS
-from etl.tables.personal import personal_data
 from etl.tables.sessions import SESSION_RESULTS
 from etl.tables.values import AnyTable
 

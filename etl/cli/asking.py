@@ -18,12 +18,12 @@ from etl.client.values import Content, Fetched, Request, Scope, TryLater
 from etl.config.models import Config, Connection, Pipeline
 from etl.errors import TestFailed, Unreachable, UsageError
 from etl.lake.local import LocalLake
+from etl.lake.personal import PersonalData, personal_data
 from etl.ledger.places import make_state_dir
 from etl.pacing.clock import SystemClock
 from etl.plan.orders import Asked, Order, exportable, lists, lists_classic, orders
 from etl.run.errors import single_error
 from etl.tables.completed_sessions import COMPLETED_SESSIONS, page_view
-from etl.tables.personal import PersonalData, personal_data
 from etl.tables.receipts import LISTED
 from etl.tables.registry import tables
 from etl.tables.sessions import SESSION_RESULTS, SessionsPage

@@ -11,9 +11,9 @@ from etl.lake.bodies import is_made_of_bodies
 from etl.lake.carrying import readable
 from etl.lake.landing_plan import LandingPlan
 from etl.lake.local import LocalLake
-from etl.lake.provenance import SESSION_TIMES, microseconds_of
+from etl.lake.provenance import SESSION_TIMES, microseconds
 from etl.lake.rebuilding import Rebuilding, Rebuilt
-from etl.lake.scan import may_hold, rows_in, table_of
+from etl.lake.scan import columns_in, may_hold, table_of
 from etl.ledger.due import note_session, unmet
 from etl.ledger.records import SESSIONS, Session, session_key
 from etl.ledger.store import Ledger
@@ -99,9 +99,12 @@ class _Adding:
                 self._records.changed(test_id)
 
     def _listed(self, tests: Collection[str]) -> Iterator[tuple[str, str, Session]]:
-        columns = ["session_id", *SESSION_TIMES, "_fetched_at"]
+        columns = ["test_id", "session_id", *SESSION_TIMES, "_fetched_at"]
         for path in self._ledger.files() if tests else ():
             if table_of(path) == SESSIONS and may_hold(path, tests):
                 with readable(path):
-                    for test_id, (session_id, *times) in rows_in(self._lake, path, columns):
-                        yield test_id, session_id, Session(*map(microseconds_of, times))
+                    for test_ids, sessions, *times in columns_in(self._lake, path, columns):
+                        known = map(Session, *map(microseconds, times))
+                        yield from zip(
+                            test_ids.to_pylist(), sessions.to_pylist(), known, strict=True
+                        )

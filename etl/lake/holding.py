@@ -11,9 +11,9 @@ from typing import Final
 import pyarrow as pa
 
 from etl.client.values import Answer
+from etl.lake.personal import PersonalData
 from etl.ledger.held import not_there_yet, release
 from etl.ledger.records import Held, Record, Session
-from etl.tables.personal import PersonalData
 from etl.tables.receipts import Became, Receipt, packed_row, unpacked_row
 from etl.tables.values import AnyTable, Array, Cells, Rows, array_of, key_hash
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from etl.client.values import Scope
 from etl.lake.batch import Shape, shape_of
 from etl.lake.partitions import Layout
+from etl.lake.personal import PersonalData, personal_data
 from etl.ledger.afresh import Backfill
 from etl.ledger.due import Feeds
 from etl.plan.orders import Order, feeds_of
 from etl.tables import rejects
-from etl.tables.personal import PersonalData, personal_data
 from etl.tables.registry import tables
 from etl.tables.values import RUN_COLUMNS, AnyTable
 

@@ -5,17 +5,20 @@ A row is of the answer about its session (or test) that came at its `_fetched_at
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Final, NamedTuple, TypeAlias, overload
+from itertools import repeat
+from typing import Final, NamedTuple, TypeAlias
+
+import pyarrow as pa
 
 from etl.lake.local import LocalLake
-from etl.lake.scan import partitions_of, rows_in
+from etl.lake.scan import columns_in, partitions_of
 from etl.lake.scratch import open_scratch, signed
 from etl.ledger.records import Session
-from etl.tables.values import FETCHED_AT, AnyTable, key_hash
+from etl.tables.values import FETCHED_AT, AnyTable, Array, key_hash, key_hashes
 
 Scope = tuple[str, str | None]
 """What an answer is about: a test, and a session of it or the test itself."""
@@ -46,7 +49,6 @@ _SCHEMA: Final = """
     ) WITHOUT ROWID;
     CREATE TABLE times (scope INTEGER PRIMARY KEY, start_us INTEGER, finish_us INTEGER);
 """
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 WHOLE: Final = 0
 """The key of rows that are known by their session, as all of that answer's are."""
 
@@ -68,22 +70,26 @@ class Provenance:
     def add(self, lake: LocalLake, path: str, table: AnyTable) -> None:
         """Learn the origins of a file's rows. Raises ValueError if it cannot be read."""
         names = ["session_id"] if table.by_session else list(table.identity)
-        told = rows_in(lake, path, [*names, FETCHED_AT, "_run_id"], distinct=True)
-        self._database.executemany(
-            "INSERT OR IGNORE INTO rows (scope, tab, key, at_us, run_id) VALUES (?, ?, ?, ?, ?)",
-            (
-                _row(table, test_id, key, microseconds_of(at), run_id)
-                for test_id, (*key, at, run_id) in told
-            ),
-        )
+        columns = [FETCHED_AT, "test_id", "_run_id", *names]
+        for times, *others in columns_in(lake, path, columns, distinct=True):
+            at_us = microseconds(times)
+            test_ids, run_ids, *key = (column.to_pylist() for column in others)
+            if table.by_session:
+                scopes, keys = _hashes(test_ids, key[0]), [WHOLE] * len(at_us)
+            else:
+                scopes = _hashes(test_ids, [None] * len(at_us))
+                keys = list(map(row_key, repeat(table), key_hashes(*key), at_us))
+            self._database.executemany(
+                "INSERT OR IGNORE INTO rows (scope, tab, key, at_us, run_id)"
+                " VALUES (?, ?, ?, ?, ?)",
+                zip(scopes, repeat(table.name), keys, at_us, run_ids, strict=False),
+            )
 
     def add_times(self, lake: LocalLake, path: str) -> None:
         """Learn from a file of the table `sessions` when they were; raises ValueError as `add`."""
-        told = rows_in(lake, path, ["session_id", *SESSION_TIMES])
-        self._add_times(
-            ((test_id, str(session_id)), microseconds_of(start), microseconds_of(finish))
-            for test_id, (session_id, start, finish) in told
-        )
+        columns = [*SESSION_TIMES, "test_id", "session_id"]
+        for start, finish, *scope in columns_in(lake, path, columns):
+            self._add_times(scope, microseconds(start), microseconds(finish))
 
     def add_folders(self, lake: LocalLake, path: str, partition_by: Collection[str]) -> None:
         """Learn from a file's folder when its sessions were, where nothing else has told.
@@ -97,15 +103,19 @@ class Provenance:
             else None
             for name in ("start", "finish")
         )
-        self._add_times(
-            ((test_id, str(session_id)), start, finish)
-            for test_id, (session_id,) in rows_in(lake, path, ["session_id"], distinct=True)
-        )
+        for scope in columns_in(lake, path, ["test_id", "session_id"], distinct=True):
+            self._add_times(scope, repeat(start), repeat(finish))
 
-    def _add_times(self, told: Iterable[tuple[Scope, int | None, int | None]]) -> None:
+    def _add_times(
+        self,
+        scope: Sequence[Array],
+        starts_us: Iterable[int | None],
+        finishes_us: Iterable[int | None],
+    ) -> None:
+        test_ids, sessions = (column.to_pylist() for column in scope)
         self._database.executemany(
             "INSERT OR IGNORE INTO times VALUES (?, ?, ?)",
-            ((_hash(scope), start_us, finish_us) for scope, start_us, finish_us in told),
+            zip(_hashes(test_ids, sessions), starts_us, finishes_us, strict=False),
         )
 
     def session(self, scope: Scope) -> Session | None:
@@ -141,14 +151,18 @@ class Provenance:
         )
         return found.fetchone() is not None
 
-    def made_anew(self, answers: Iterable[tuple[Scope, str, int]]) -> None:
+    def made_anew(self, answers: Iterable[tuple[Scope, Collection[str], int]]) -> None:
         """Note whose rows of which tables have been made anew: they are not carried over.
 
-        An answer is told by its scope, the table, and when it came.
+        An answer is told by its scope, the tables, and when it came.
         """
         self._database.executemany(
             "UPDATE rows SET anew = 1 WHERE scope = ? AND tab = ? AND at_us = ?",
-            ((_hash(scope), table, fetched_at_us) for scope, table, fetched_at_us in answers),
+            (
+                (_hash(scope), table, fetched_at_us)
+                for scope, tables, fetched_at_us in answers
+                for table in tables
+            ),
         )
 
     def all_anew(self, table: str) -> bool:
@@ -167,32 +181,17 @@ class Provenance:
         return bool(anew)
 
 
-def row_key(table: AnyTable, key: int, fetched_at_us: int) -> int:
+def row_key(table: AnyTable, key: int, fetched_at_us: int | None) -> int:
     """Return by what a row is known among those of its scope; `key` is that of `Rows.keys`."""
     if table.by_session:
         return WHOLE
     return signed(key_hash([key, fetched_at_us]) if table.appends else key)
 
 
-@overload
-def microseconds_of(moment: datetime) -> int: ...
-
-
-@overload
-def microseconds_of(moment: None) -> None: ...
-
-
-def microseconds_of(moment: datetime | None) -> int | None:
-    """Return a time as a file holds it in microseconds since 1970, None if it holds none."""
-    return None if moment is None else (moment - _EPOCH) // timedelta(microseconds=1)
-
-
-def _row(
-    table: AnyTable, test_id: str, values: list[object], at_us: int, run_id: str
-) -> tuple[int, str, int, int, str]:
-    scope = (test_id, str(values[0]) if table.by_session else None)
-    key = WHOLE if table.by_session else row_key(table, key_hash(values), at_us)
-    return _hash(scope), table.name, key, at_us, run_id
+def microseconds(times: Array) -> list[int | None]:
+    """Return times as a file holds them in microseconds since 1970, None where it holds none."""
+    told: list[int | None] = times.cast(pa.int64()).to_pylist()
+    return told
 
 
 @lru_cache(maxsize=4096)
@@ -200,8 +199,14 @@ def _hash(scope: Scope) -> int:
     return signed(key_hash(scope))
 
 
+def _hashes(test_ids: Sequence[str | None], sessions: Sequence[str | None]) -> list[int]:
+    """Return what `_hash` does, of many scopes."""
+    return list(map(signed, key_hashes(test_ids, sessions)))
+
+
 def _first_moment(value: str | None) -> int | None:
-    """Return the first moment of a partition's day or month."""
+    """Return the first moment of a partition's day or month, in microseconds since 1970."""
     if value is None:
         return None
-    return microseconds_of(datetime.fromisoformat(f"{value}-01"[:10]).replace(tzinfo=UTC))
+    first = datetime.fromisoformat(f"{value}-01"[:10]).replace(tzinfo=UTC)
+    return int(first.timestamp()) * 1_000_000

@@ -32,7 +32,7 @@ from etl.lake.provenance import (
     Origin,
     Origins,
     Scope,
-    microseconds_of,
+    microseconds,
     open_provenance,
     row_key,
 )
@@ -111,7 +111,7 @@ class Rebuilding:
                 self._fed.setdefault(table.endpoint.name, []).append(table)
         self._feeds: dict[str, Fed] = {}
         self._tests: set[str] = set()
-        self._read_again: list[tuple[Scope, str, int]] = []
+        self._read_again: list[tuple[Scope, Collection[str], int]] = []
         self._order = 0
 
     def __enter__(self) -> Self:
@@ -211,7 +211,7 @@ class Rebuilding:
                 continue
             self.rebuilt.answers += 1
             self.rebuilt.rows.update(counts)
-            self._read_again += ((_scope(answer), name, answer.fetched_at_us) for name in counts)
+            self._read_again.append((_scope(answer), counts, answer.fetched_at_us))
             self._note(answer.test_id or "", answer.session_id or "", answer.endpoint, counts)
         for place, found in made.rejects:
             self._take_rejects(job.answers[place], found)
@@ -253,7 +253,7 @@ class Rebuilding:
             rows = self._plan.personal.rows(table, answer, table.rows_of(answer, content))
             made = self._take_test(table, answer, rows, known, newest=newest)
             self._take_rejects(answer, rows.rejects)
-            self._read_again.append((_scope(answer), table.name, answer.fetched_at_us))
+            self._read_again.append((_scope(answer), [table.name], answer.fetched_at_us))
             self.rebuilt.rows[table.name] += made
 
     def _take_test(
@@ -323,12 +323,13 @@ class Rebuilding:
     def _not_anew(self, name: str, rows: pa.RecordBatch) -> pa.RecordBatch:
         table = tables()[name]
         names = ["session_id"] if table.by_session else list(table.identity)
-        columns = (rows.column(column).to_pylist() for column in ("test_id", FETCHED_AT, *names))
-        told: Iterable[tuple[Any, ...]] = zip(*columns, strict=True)
+        columns = (rows.column(column).to_pylist() for column in ("test_id", *names))
+        came_at_us = microseconds(rows.column(FETCHED_AT))
+        told: Iterable[tuple[Any, ...]] = zip(came_at_us, *columns, strict=True)
         stay = []
-        for test_id, at, *key in told:
+        for at_us, test_id, *key in told:
             scope = (test_id, key[0] if table.by_session else None)
-            known_as = row_key(table, key_hash(key), microseconds_of(at))
+            known_as = row_key(table, key_hash(key), at_us)
             stay.append(not self._provenance.is_anew(name, scope, known_as))
         return rows.filter(pa.array(stay, pa.bool_()))
 

@@ -17,6 +17,7 @@ from etl.lake.landing_plan import LandingPlan
 from etl.lake.local import LocalLake
 from etl.lake.mending import find_losses, read_afresh
 from etl.lake.names import DataName, finished_name, read_data_name
+from etl.lake.personal import disagreement
 from etl.lake.strays import Stray, judge
 from etl.ledger import afresh, due
 from etl.ledger.due import Feeds
@@ -24,7 +25,6 @@ from etl.ledger.held import list_answered
 from etl.ledger.records import Record, pack
 from etl.ledger.store import Ledger
 from etl.ledger.values import Ended, Landed
-from etl.tables.personal import disagreement
 
 LAKE_ID: Final = "lake_id"
 RUN_ID: Final = "recovery"

@@ -13,7 +13,7 @@ from etl.lake.partitions import Layout
 from etl.ledger.records import session_key
 from etl.tables import rejects
 from etl.tables.registry import tables
-from etl.tables.values import Reject, key_hash
+from etl.tables.values import Array, Reject, key_hash
 
 
 def table_of(path: str) -> str:
@@ -33,29 +33,47 @@ def may_hold(path: str, test_ids: Collection[str]) -> bool:
 
 
 def rows_in(
-    lake: LocalLake, path: str, columns: Sequence[str], *, distinct: bool = False
+    lake: LocalLake, path: str, columns: Sequence[str]
 ) -> Iterator[tuple[str, tuple[Any, ...]]]:
     """Yield the test id and the values of `columns` of each row of a file.
 
-    What many rows have in common is yielded a few times if it may be `distinct`. Raises
-    ValueError if the file cannot be read as Parquet with these columns.
+    Raises ValueError as `columns_in`.
+    """
+    for test_ids, *values in columns_in(lake, path, ["test_id", *columns]):
+        rows = zip(*(column.to_pylist() for column in values), strict=True)
+        yield from zip(map(str, test_ids.to_pylist()), rows, strict=True)
+
+
+def columns_in(
+    lake: LocalLake, path: str, columns: Sequence[str], *, distinct: bool = False
+) -> Iterator[list[Array]]:
+    """Yield `columns` of some rows of a file at a time, those that are in its path as well.
+
+    What many rows have in common comes a few times if it may be `distinct`. Raises ValueError
+    if the file cannot be read as Parquet with these columns.
     """
     in_path = dict(partitions_of(path))
-    wanted = list(dict.fromkeys([*columns, "test_id"]))
     try:
         with pq.ParquetFile(lake.root / path) as file:
-            names = [name for name in wanted if name in file.schema_arrow.names]
+            names = [name for name in dict.fromkeys(columns) if name in file.schema_arrow.names]
             for rows in file.iter_batches(columns=names):
-                whole = pa.Table.from_batches([rows])
-                batch = whole.group_by(names).aggregate([]) if distinct else whole
-                count = batch.num_rows
-                read = {name: batch.column(name).to_pylist() for name in names}
-                for name in set(wanted) - read.keys():
-                    read[name] = [in_path.get(name)] * count
-                keys = zip(*(read[name] for name in columns), strict=True)
-                yield from zip(map(str, read["test_id"]), keys, strict=True)
+                some = _distinct(rows) if distinct else rows
+                yield [
+                    some.column(name) if name in names else _repeated(in_path.get(name), some)
+                    for name in columns
+                ]
     except (OSError, pa.ArrowException) as error:
         raise ValueError(f"{path} cannot be read") from error
+
+
+def _distinct(rows: pa.RecordBatch) -> pa.RecordBatch:
+    told = pa.Table.from_batches([rows]).group_by(rows.schema.names).aggregate([])
+    (batch,) = told.combine_chunks().to_batches()
+    return batch
+
+
+def _repeated(value: str | None, rows: pa.RecordBatch) -> Array:
+    return pa.repeat(pa.scalar(value, pa.string()), rows.num_rows)
 
 
 def keys_in(lake: LocalLake, path: str) -> Iterator[tuple[str, int]]:

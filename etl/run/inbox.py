@@ -10,12 +10,12 @@ from anyio.streams.memory import MemoryObjectSendStream
 from etl.client.values import Answer, Fetched, UnreadableBodyError
 from etl.lake.landing import Kept
 from etl.lake.media_parts import MediaParts
+from etl.lake.personal import PersonalData
 from etl.paging.values import PageView
 from etl.run.queue import ByteBudget, size_of
 from etl.run.stores import Stores
 from etl.tables.completed_sessions import COMPLETED_SESSIONS
 from etl.tables.cursor_pages import CursorPage
-from etl.tables.personal import PersonalData
 from etl.tables.receipts import Became, Receipt
 from etl.tables.registry import endpoints, tables
 from etl.tables.sessions import SessionsPage

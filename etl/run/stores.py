@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from random import Random
 
+from etl.lake.personal import PersonalData
 from etl.lake.records import Records
 from etl.ledger.threaded import LedgerThread
 from etl.pacing.clock import Clock
-from etl.tables.personal import PersonalData
 
 
 @dataclass(frozen=True, slots=True)
