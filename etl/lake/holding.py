@@ -6,6 +6,7 @@ object's file makes a row of it.
 
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import pyarrow as pa
@@ -51,9 +52,9 @@ def hold(
     """
     landed, waiting = record.rows_of(table.name), record.held.setdefault(table.name, {})
     stale, edited = record.stale_of(table.name), 0
-    objects = _rows_by_object(table, rows)
+    objects, hashes = _rows_by_object(table, rows), rows.hashes
     for place, (object_id, row) in enumerate(objects):
-        key, row_hash = rows.keys[place], rows.hashes[place]
+        key, row_hash = rows.keys[place], hashes[place]
         differs = landed.get(key, row_hash) != row_hash
         if key in landed and not again.holds(place, changed=differs or key in stale):
             if differs:
@@ -123,9 +124,10 @@ def settle(
     landed[key] = held.hash
     record.stale_of(table.name).discard(key)
     columns = {column.name: column.type for column in table.columns}
+    hashed = partial(list[int], [held.hash])
     told = receipt.told()
     of_file = {name: Cells(columns[name], [value]) for name, value in told.items()}
-    hidden = personal.rows(table, answer, Rows([key], [held.hash], of_file)).cells
+    hidden = personal.rows(table, answer, Rows([key], hashed, of_file)).cells
     row = unpacked_row(held.row)
     of_row = {
         name: Cells(kind, [row.get(name)])
@@ -134,5 +136,5 @@ def settle(
     }
     # What is hidden is Arrow; so are then all of them.
     cells = {name: array_of(some) for name, some in (of_row | dict(hidden)).items()}
-    rows = Rows([key], [held.hash], cells, extra=[row.get(_EXTRA)])
+    rows = Rows([key], hashed, cells, extra=[row.get(_EXTRA)])
     return Settled(receipt, rows, held.session, before)

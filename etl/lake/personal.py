@@ -69,7 +69,7 @@ class PersonalData:
         return replace(
             rows,
             keys=keys,
-            hashes=_row_hashes(columns),
+            hashed=lambda: _row_hashes(columns),
             cells=columns,
             extra=None,
             first=0,

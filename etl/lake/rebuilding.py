@@ -265,15 +265,15 @@ class Rebuilding:
         covered = record.rows_of(table.name)
         is_last = record.asked_at_us.get(answer.endpoint) == answer.fetched_at_us
         taken: dict[int, int] = {}
-        for place, key in enumerate(rows.keys):
+        for place, (key, value) in enumerate(zip(rows.keys, rows.hashes, strict=True)):
             origin = known.get(row_key(table, key, answer.fetched_at_us))
             if key in taken or not _is_origin(origin, answer, newest=newest):
                 continue
             taken[key] = place
             run_id = self._plan.run_id if origin is None else origin.run_id
             self._gather(table.name, answer, run_id, rows, [place])
-            if covered.get(key) != rows.hashes[place] and (is_last or key not in covered):
-                covered[key] = rows.hashes[place]
+            if covered.get(key) != value and (is_last or key not in covered):
+                covered[key] = value
                 self.records.changed(answer.test_id or "")
         return len(taken)
 

@@ -5,9 +5,10 @@ that meets a fault they are read answer by answer, then one by one, in the same 
 a bad value costs its row; what no field names is kept.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache, partial
 from itertools import chain, repeat
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
@@ -64,13 +65,11 @@ class Reading:
     `objects` are those read, `places` their places among those served; `values` holds a
     value for each of them, by column, `extra` what no field names, as JSON, and `unknown`
     the names of that. `derived` are columns that the table makes of the objects: no part of
-    a row's hash, of which `hashes` holds one for each object. `counts` and `rejects` say what
-    came of each that served some.
+    a row's hash. `counts` and `rejects` say what came of each that served some.
     """
 
     values: dict[str, list[Value]]
     derived: dict[str, list[Value]] = field(default_factory=dict)
-    hashes: list[int] = field(default_factory=list)
     objects: list[Object] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
     extra: list[str | None] = field(default_factory=list)
@@ -180,16 +179,22 @@ class Reader:
             filled[self._place.name] = reading.places
         cells, keys = self._cells(filled, len(reading.places)), _keys(key, filled, parts)
         extra = reading.extra if any(reading.extra) else None
+        hashes = cache(partial(self._hashes, reading.values))
         found, first = [], 0
         for part in parts:
             own = slice(first, first + part.rows)
             unknown = _NONE.union(*reading.unknown[own]) if extra else _NONE
-            rows = Rows(
-                keys[own], reading.hashes[own], cells, extra, part.rejects, unknown, first=first
-            )
+            hashed = partial(_stretch_of, hashes, own)
+            rows = Rows(keys[own], hashed, cells, extra, part.rejects, unknown, first=first)
             found.append(rows)
             first += part.rows
         return found
+
+    def _hashes(self, values: Mapping[str, Sequence[Value]]) -> list[int]:
+        """Return the hash of each object's values."""
+        # Named values without those that are null: a column added later changes no hash.
+        named = map(self._row, *values.values())
+        return list(map(row_hash, map(_encode, named)))
 
     def _cells(self, values: Mapping[str, Sequence[Value]], count: int) -> dict[str, Cells]:
         """Return the cells of every column; null where nothing was read for it."""
@@ -247,9 +252,6 @@ class Reader:
             column: _column(kind, path, [holder.get(name) for holder in levels[level]])
             for column, path, level, name, kind in self._fields
         }
-        # Named values without those that are null: a column added later changes no hash.
-        named = map(self._row, *read.values())
-        hashes = list(map(row_hash, map(_encode, named)))
         extra: list[str | None] = [None] * len(served)
         unknown = [_NONE] * len(served)
         for place in self._places_of_unknown(levels):
@@ -258,7 +260,6 @@ class Reader:
             unknown[place] = frozenset(self._names(found, ()))
         for column, values in read.items():
             reading.values[column] += values
-        reading.hashes += hashes
         reading.objects += levels[()]
         reading.places += places
         reading.extra += extra
@@ -376,6 +377,10 @@ def _object(value: Json, level: Level) -> Object:
     if not isinstance(value, dict):
         raise Fault(f"{'.'.join(level) or 'it'} is {kind_of(value)}, not an object")
     return value
+
+
+def _stretch_of(values: Callable[[], Sequence[int]], own: slice) -> Sequence[int]:
+    return values()[own]
 
 
 def _keys(

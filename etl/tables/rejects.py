@@ -39,4 +39,4 @@ def rows_of(answer: Answer, found: Sequence[Reject]) -> Rows:
         "body": [reject.body for reject in found],
     }
     cells = {name: Cells(pa.string(), column) for name, column in values.items()}
-    return Rows([reject.key for reject in found], [0] * len(found), cells)
+    return Rows([reject.key for reject in found], lambda: [0] * len(found), cells)

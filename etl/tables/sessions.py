@@ -126,7 +126,7 @@ def _rows_of(summaries: Sequence[Summary], keys: Sequence[int]) -> Rows:
     )
     return Rows(
         keys=keys,
-        hashes=tuple(map(row_hash, map(_encode, summaries))),
+        hashed=lambda: list(map(row_hash, map(_encode, summaries))),
         cells={
             "session_id": pa.array([summary.session_id for summary in summaries], pa.string()),
             "audience_id": pa.array([summary.audience_id for summary in summaries], pa.string()),

@@ -54,7 +54,7 @@ def _rows_of(answer: Answer, transcript: Transcript) -> Rows:
     values = list(zip(*cues, strict=True)) or [()] * len(_COLUMNS)
     return Rows(
         keys=key_hashes([answer.session_id] * len(cues), [cue.place for cue in cues]),
-        hashes=[row_hash(_encode(cue)) for cue in cues],
+        hashed=lambda: [row_hash(_encode(cue)) for cue in cues],
         cells={
             column.name: Cells(column.type, of_all)
             for column, of_all in zip(_COLUMNS, values, strict=True)

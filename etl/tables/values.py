@@ -76,9 +76,9 @@ class Reject:
 class Rows:
     """What a table makes of one answer: rows in the order served, column by column.
 
-    `keys` and `hashes` hold, for each row, the 64-bit hash of its key and of its
-    values as served; `cells` the values of each column of the table but those that every
-    row of the answer shares (`test_id`) and those of the run: all as Arrow, or none.
+    `keys` holds the 64-bit hash of each row's key; `hashed` makes those of their values as
+    served, for the few who ask. `cells` are the values of each column of the table but those
+    that every row of the answer shares (`test_id`) and those of the run: all as Arrow, or none.
     Answers that were read together share `cells` and `extra`: the rows of this one begin at
     `first` there, and are as many as there are keys.
     `order` is the answer's place among those of its test: pages by their first row.
@@ -86,7 +86,7 @@ class Rows:
     """
 
     keys: Sequence[int]
-    hashes: Sequence[int]
+    hashed: Callable[[], Sequence[int]] = field(repr=False, compare=False)
     cells: Mapping[str, Array | Cells] = field(repr=False)
     extra: Sequence[str | None] | None = field(default=None, repr=False)
     rejects: Sequence[Reject] = ()
@@ -94,6 +94,11 @@ class Rows:
     order: int = 0
     keeps_body: bool = False
     first: int = 0
+
+    @property
+    def hashes(self) -> Sequence[int]:
+        """The 64-bit hash of each row's values as served, made anew at each call."""
+        return self.hashed()
 
     @property
     def columns(self) -> dict[str, Array]:

@@ -22,7 +22,7 @@ def _rows_of(answer: Answer, content: Receipt) -> Rows:
     told = {**content.told(), "content_type": content.content_type}
     return Rows(
         keys=[key_hash([answer.session_id])],
-        hashes=[row_hash((content.sha256 or "").encode())],
+        hashed=lambda: [row_hash((content.sha256 or "").encode())],
         cells={
             column.name: Cells(column.type, [told[column.name]]) for column in TABLE.columns[2:]
         },
