@@ -583,7 +583,7 @@ async def test_neither_files_nor_records_stay_open_while_it_goes_on(
     monkeypatch.setattr("etl.lake.rebuilding._WAITING_BYTES", 1)
     monkeypatch.setattr("etl.lake.batch._MOST_LOOSE_ROWS", 1)
     monkeypatch.setattr("etl.lake.open_records._MOST_OPEN", 1)
-    monkeypatch.setattr("etl.lake.bodies._ANSWERS_AT_ONCE", 4)
+    monkeypatch.setattr("etl.lake.commits._ANSWERS_AT_ONCE", 4)
     async with opened(tmp_path, 9, 6, 3, written="sessions, session_details") as project:
         await project.export()
         before = content(project)

@@ -31,7 +31,7 @@ def _small_lakes_are_enough(monkeypatch: pytest.MonkeyPatch, blockbuster: BlockB
     """Have a small lake read by workers, a few answers at a time."""
     monkeypatch.setattr("etl.lake.workers._ENOUGH_BYTES", 1)
     monkeypatch.setattr("etl.lake.workers._JOBS_AHEAD", 1)
-    monkeypatch.setattr("etl.lake.bodies._ANSWERS_AT_ONCE", 2)
+    monkeypatch.setattr("etl.lake.commits._ANSWERS_AT_ONCE", 2)
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     blockbuster.deactivate()
 

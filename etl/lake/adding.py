@@ -7,7 +7,6 @@ where that does not hold it is the test's listing read again.
 from collections.abc import Collection, Iterator, Mapping
 
 from etl.client.values import Scope
-from etl.lake.bodies import is_made_of_bodies
 from etl.lake.carrying import readable
 from etl.lake.landing_plan import LandingPlan
 from etl.lake.local import LocalLake
@@ -17,7 +16,7 @@ from etl.lake.scan import columns_in, may_hold, table_of
 from etl.ledger.due import note_session, unmet
 from etl.ledger.records import SESSIONS, Session, session_key
 from etl.ledger.store import Ledger
-from etl.plan.orders import is_listing, keeps
+from etl.plan.orders import is_listing, is_made_of_bodies, keeps
 from etl.tables.registry import tables
 
 

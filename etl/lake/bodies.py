@@ -4,26 +4,15 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from etl.client.values import Answer
-from etl.lake import commits
+from etl.lake.commits import read_kept
+from etl.lake.kept import KeptAnswers
 from etl.lake.local import LocalLake
 from etl.ledger.records import session_key
-from etl.plan.orders import keeps
-from etl.tables.values import AnyTable
 
-_ANSWERS_AT_ONCE: Final = 500
 _KEYS: Final = ("endpoint", "test_id", "session_id")
-_WHOLE: Final = (*_KEYS, "object_id", "status", "fetched_at", "body")
-
-
-def is_made_of_bodies(table: AnyTable) -> bool:
-    """Say whether a table's rows can be made anew from answers alone.
-
-    Those of files cannot: where the file lies, no answer says.
-    """
-    return keeps(table.endpoint) and all(column.name != "sha256" for column in table.columns)
+_BARE: Final = (*_KEYS, "object_id", "status", "fetched_at")
 
 
 def kept_bytes(lake: LocalLake, pipeline: str) -> int:
@@ -34,17 +23,18 @@ def kept_bytes(lake: LocalLake, pipeline: str) -> int:
 
 def kept_answers(
     lake: LocalLake, pipeline: str, endpoints: Collection[str]
-) -> Iterator[list[Answer]]:
+) -> Iterator[KeptAnswers]:
     """Yield the kept answers of some endpoints, those of the newest commit first; blocks.
 
     A few hundred at once, so that memory does not grow with the lake. Raises LakeError.
     """
     for batch in reversed(lake.commits(pipeline)):
         path = lake.commit_path(pipeline, batch)
-        for rows in commits.read_kept(path, pipeline, _WHOLE, _ANSWERS_AT_ONCE):
-            answers = [Answer(*values) for values in _values(rows, _WHOLE, endpoints)]
-            if answers:
-                yield answers
+        for group, rows in read_kept(path, pipeline, _BARE):
+            told = [(place, row) for place, row in enumerate(_rows(rows)) if row[0] in endpoints]
+            if told:
+                places = [place for place, _ in told]
+                yield KeptAnswers(path, group, places, [Answer(*(*row, b"")) for _, row in told])
 
 
 def kept_keys(
@@ -56,21 +46,18 @@ def kept_keys(
     """
     found: dict[tuple[str, str], set[int | None]] = {}
     for batch in lake.commits(pipeline):
-        path = lake.commit_path(pipeline, batch)
-        for rows in commits.read_kept(path, pipeline, _KEYS, 100 * _ANSWERS_AT_ONCE):
-            for endpoint, test_id, session in _values(rows, _KEYS, endpoints):
-                key = None if session is None else session_key(session)
-                found.setdefault((endpoint, test_id), set()).add(key)
+        for _, rows in read_kept(lake.commit_path(pipeline, batch), pipeline, _KEYS):
+            for endpoint, test_id, session in _rows(rows):
+                if endpoint in endpoints:
+                    key = None if session is None else session_key(session)
+                    found.setdefault((endpoint, test_id), set()).add(key)
     return found
 
 
-def _values(
-    rows: pa.RecordBatch, columns: Collection[str], endpoints: Collection[str]
-) -> Iterator[tuple[Any, ...]]:
-    """Yield the values of each row that is an answer of these endpoints."""
-    wanted = rows.filter(pc.is_in(rows["endpoint"], pa.array(sorted(endpoints), pa.string())))
-    lists = []
-    for name in columns:
-        column = wanted[name]
-        lists.append((column.cast(pa.int64()) if name == "fetched_at" else column).to_pylist())
-    return zip(*lists, strict=True)
+def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
+    """Yield the values of each row; times in microseconds since 1970."""
+    columns = (
+        column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column
+        for column in table.columns
+    )
+    return zip(*(column.to_pylist() for column in columns), strict=True)

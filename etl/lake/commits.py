@@ -6,7 +6,6 @@ at a test ended, a row `removed` a session that is listed no more. All are worth
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 
 from etl.client.values import Answer
 from etl.errors import LakeError
+from etl.lake.kept import readable_commit
 from etl.lake.names import commit_name
 from etl.ledger.frames import Identity
 from etl.ledger.records import PackedRecord, Record, unpack, with_proofs
@@ -48,6 +48,7 @@ SCHEMA: Final = pa.schema(_COLUMNS)
 
 _METADATA: Final = b"etl"
 _ANSWERS_AT_ONCE: Final = 1_000
+_BYTES_AT_ONCE: Final = 4 * 1024 * 1024
 
 
 class _FileNamed(msgspec.Struct):
@@ -175,10 +176,18 @@ def encode(commit: Commit) -> memoryview:
     return memoryview(sink.getvalue())
 
 
-def _a_few(answers: Sequence[AnswerRow]) -> list[Sequence[AnswerRow]]:
-    """Return answers a few at a time, since each is copied twice on its way."""
-    starts = range(0, len(answers), _ANSWERS_AT_ONCE)
-    return [answers[start : start + _ANSWERS_AT_ONCE] for start in starts]
+def _a_few(answers: Sequence[AnswerRow]) -> list[list[AnswerRow]]:
+    """Return answers a few at a time: each is copied twice on its way, and read back with these."""
+    groups: list[list[AnswerRow]] = []
+    room = 0
+    for row in answers:
+        size = len(row.answer.body)
+        if not groups or size > room or len(groups[-1]) == _ANSWERS_AT_ONCE:
+            groups.append([])
+            room = _BYTES_AT_ONCE
+        groups[-1].append(row)
+        room -= size
+    return groups
 
 
 def _table(rows: Sequence["_Row"], schema: pa.Schema) -> pa.Table:
@@ -239,28 +248,10 @@ def _removed_row(test_id: str, session_id: str, run_id: str) -> _Row:
 
 def read(path: Path, pipeline: str) -> CommitRead:
     """Read a commit; raises LakeError if it cannot be read or is not what its name says."""
-    with _readable(path), pq.ParquetFile(path) as file:
+    with readable_commit(path), pq.ParquetFile(path) as file:
         told = _told(path, pipeline, file.schema_arrow)
         rows = [row for group in range(file.num_row_groups) for row in _rows(file, group, told)]
         return _understood(told, rows)
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turn what a damaged commit raises into a LakeError."""
-    try:
-        yield
-    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-        raise LakeError(
-            "A commit of the lake cannot be read.", where=str(path), advice=NO_COMMIT_ADVICE
-        ) from error
-
-
-NO_COMMIT_ADVICE: Final = (
-    "Restore the `_etl` folder from a backup. Without one, move this commit, the pipeline's later "
-    "ones and the data files of all these batches out of the lake, and run again: their rows are "
-    "asked again. Nothing was changed."
-)
 
 
 def _told(path: Path, pipeline: str, schema: pa.Schema) -> _Told:
@@ -287,7 +278,7 @@ class CommitNames:
 
 def read_names(path: Path, pipeline: str) -> CommitNames:
     """Read what a commit names, without answers and records. Raises LakeError as `read` does."""
-    with _readable(path), pq.ParquetFile(path) as file:
+    with readable_commit(path), pq.ParquetFile(path) as file:
         told = _told(path, pipeline, file.schema_arrow)
         rows = file.read(["endpoint", "test_id"]).to_pylist()
         recorded = frozenset(str(row["test_id"]) for row in rows if row["endpoint"] == LISTING)
@@ -305,7 +296,7 @@ class Feeds:
 def read_feeds(path: Path, pipeline: str) -> Feeds:
     """Read what a commit feeds, without bodies and records. Raises LakeError as `read` does."""
     tables: dict[str, set[str]] = {}
-    with _readable(path), pq.ParquetFile(path) as file:
+    with readable_commit(path), pq.ParquetFile(path) as file:
         told = _told(path, pipeline, file.schema_arrow)
         for row in file.read(["endpoint", "test_id", "rows"]).to_pylist():
             if row["endpoint"] not in (VERIFIED, REMOVED):
@@ -314,17 +305,15 @@ def read_feeds(path: Path, pipeline: str) -> Feeds:
     return Feeds({}, tables) if told.run_id == RESET_RUN else Feeds(tables, ())
 
 
-def read_kept(
-    path: Path, pipeline: str, columns: Sequence[str], most_rows: int
-) -> Iterator[pa.RecordBatch]:
-    """Yield columns of the answers whose bodies a commit keeps, in the order of landing.
+def read_kept(path: Path, pipeline: str, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
+    """Yield columns of the answers whose bodies a commit keeps, a row group and its number each.
 
-    Raises LakeError as `read` does.
+    They stand in the order of landing. Raises LakeError as `read` does.
     """
-    with _readable(path), pq.ParquetFile(path) as file:
-        first = _told(path, pipeline, file.schema_arrow).bodies_from or 0
-        groups = list(range(first, file.num_row_groups)) if first else []
-        yield from file.iter_batches(most_rows, row_groups=groups, columns=list(columns))
+    with readable_commit(path), pq.ParquetFile(path) as file:
+        first = _told(path, pipeline, file.schema_arrow).bodies_from or file.num_row_groups
+        for group in range(first, file.num_row_groups):
+            yield group, file.read_row_group(group, columns=list(columns))
 
 
 def _files(told: _Told) -> list[File]:

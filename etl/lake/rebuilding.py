@@ -19,9 +19,10 @@ from etl.client.values import Answer, UnreadableBodyError
 from etl.errors import AlreadyRunning
 from etl.lake import commits
 from etl.lake.batch import Batch
-from etl.lake.bodies import is_made_of_bodies, kept_answers, kept_bytes
+from etl.lake.bodies import kept_answers, kept_bytes
 from etl.lake.carrying import grouped, readable, rows_of_file
 from etl.lake.commits import Commit
+from etl.lake.kept import KeptAnswers
 from etl.lake.landing_plan import LandingPlan, shapes_of
 from etl.lake.local import LocalLake
 from etl.lake.loose import shared_by, whole_rows
@@ -43,6 +44,7 @@ from etl.ledger.due import Fed, made_anew
 from etl.ledger.records import SESSIONS, Session
 from etl.ledger.store import Ledger
 from etl.ledger.values import Landed
+from etl.plan.orders import is_made_of_bodies
 from etl.tables import rejects
 from etl.tables.registry import endpoints, tables
 from etl.tables.values import FETCHED_AT, AnyTable, Reject, Rows, key_hash
@@ -171,21 +173,20 @@ class Rebuilding:
 
     def _jobs(self) -> Iterator[Job]:
         """Yield what is to be made of answers about sessions; take those about tests at once."""
-        for answers in kept_answers(self._lake, self._plan.pipeline, self._fed):
-            origins = self._provenance.origins(map(_scope, answers))
-            for answer in answers:
-                if answer.session_id is None:
-                    self._render(answer, origins[_scope(answer)])
+        for kept in kept_answers(self._lake, self._plan.pipeline, self._fed):
+            origins = self._provenance.origins(map(_scope, kept.answers))
+            for answer in kept.about(sessions=False).read():
+                self._render(answer, origins[_scope(answer)])
             self._note_anew()
-            yield self._job([one for one in answers if one.session_id is not None], origins)
+            yield self._job(kept.about(sessions=True), origins)
 
-    def _job(self, answers: Sequence[Answer], origins: Mapping[Scope, Origins]) -> Job:
+    def _job(self, kept: KeptAnswers, origins: Mapping[Scope, Origins]) -> Job:
         """Decide which rows are to be made of answers about sessions."""
         names = [
             table.name for tables in self._fed.values() for table in tables if table.by_session
         ]
-        runs: dict[str, list[str | None]] = {name: [None] * len(answers) for name in names}
-        for place, answer in enumerate(answers):
+        runs: dict[str, list[str | None]] = {name: [None] * len(kept.answers) for name in names}
+        for place, answer in enumerate(kept.answers):
             scope = _scope(answer)
             newest = self._provenance.is_newest(answer.endpoint, scope)
             for table in self._fed[answer.endpoint]:
@@ -193,7 +194,7 @@ class Rebuilding:
                 if _is_origin(origin, answer, newest=newest):
                     run_id = self._plan.run_id if origin is None else origin.run_id
                     runs[table.name][place] = run_id
-        return Job(answers, runs)
+        return Job(kept, runs)
 
     def _remade(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Made]]:
         personal = self._plan.personal
@@ -206,7 +207,7 @@ class Rebuilding:
         """Take the rows that were made of sessions' answers."""
         for name, rows in made.rows.items():
             self._add(name, rows, 0)
-        for answer, counts in zip(job.answers, made.counts, strict=True):
+        for answer, counts in zip(job.kept.answers, made.counts, strict=True):
             if counts is None:
                 continue
             self.rebuilt.answers += 1
@@ -214,7 +215,7 @@ class Rebuilding:
             self._read_again.append((_scope(answer), counts, answer.fetched_at_us))
             self._note(answer.test_id or "", answer.session_id or "", answer.endpoint, counts)
         for place, found in made.rejects:
-            self._take_rejects(job.answers[place], found)
+            self._take_rejects(job.kept.answers[place], found)
         self._note_anew()
 
     def _note_anew(self) -> None:

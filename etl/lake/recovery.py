@@ -13,6 +13,7 @@ from typing import Final
 from etl.errors import AlreadyRunning, ConfigError, LakeError
 from etl.lake import commits
 from etl.lake.commits import AnswerRead, Commit, CommitRead
+from etl.lake.kept import NO_COMMIT_ADVICE
 from etl.lake.landing_plan import LandingPlan
 from etl.lake.local import LocalLake
 from etl.lake.mending import find_losses, read_afresh
@@ -141,7 +142,7 @@ def _adopt(
             raise LakeError(
                 f"Commit {expected} of the lake is missing, though later ones are there.",
                 where=str(lake.commit_path(pipeline, expected)),
-                advice=commits.NO_COMMIT_ADVICE,
+                advice=NO_COMMIT_ADVICE,
             )
     known = ledger.commits_known()
     if known - set(on_lake):

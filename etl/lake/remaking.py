@@ -1,6 +1,6 @@
 """Makes the rows of sessions anew from kept answers, many at once, in whichever process.
 
-Nothing here knows of the lake or its record, so that other processes may do it.
+Nothing here knows of the ledger or of what has landed, so that other processes may do it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 
 from etl.client.values import Answer, Fetched, UnreadableBodyError
+from etl.lake.kept import KeptAnswers
 from etl.lake.loose import LooseRows, as_arrow, loose_rows, shared_by
 from etl.tables.registry import endpoints, tables
 from etl.tables.values import AnyTable, Reject, Rows
@@ -20,13 +21,13 @@ Hide: TypeAlias = Callable[[AnyTable, Answer, Rows], Rows]
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Answers about sessions, and what to make of them.
+    """Kept answers about sessions, and what to make of them.
 
     `runs` says for each table, answer by answer, which run is to have landed the rows: None
     where the answer is not what they are made of.
     """
 
-    answers: Sequence[Answer] = field(repr=False)
+    kept: KeptAnswers
     runs: Mapping[str, Sequence[str | None]]
 
 
@@ -51,7 +52,7 @@ def remake(job: Job) -> Made:
 
 def remade(job: Job, fed: Iterable[AnyTable], hide: Hide) -> Made:
     """Make the rows of tables of a job's answers."""
-    fetched = list(map(_read, job.answers))
+    fetched = list(map(_read, job.kept.read()))
     made = Made([None if one is None else {} for one in fetched])
     for table in fed:
         taken = list(_take(table, job, fetched, hide, made))
@@ -70,10 +71,10 @@ def _take(
     table: AnyTable, job: Job, fetched: Sequence[Fetched[Any] | None], hide: Hide, made: Made
 ) -> Iterator[LooseRows]:
     """Yield the rows that a table has of each answer, each key once, and note their number."""
-    places = zip(job.answers, fetched, job.runs[table.name], made.counts, strict=True)
+    places = zip(fetched, job.runs[table.name], made.counts, strict=True)
     some = [
         (place, one, run_id, counts)
-        for place, (_, one, run_id, counts) in enumerate(places)
+        for place, (one, run_id, counts) in enumerate(places)
         if one is not None and run_id is not None and counts is not None
     ]
     each = _rows_of_each(table, [one for _, one, _, _ in some])

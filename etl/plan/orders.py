@@ -191,6 +191,14 @@ def keeps(endpoint: Endpoint[Any]) -> bool:
     return endpoint.scope in (Scope.TEST, Scope.SESSION) and not is_listing(endpoint)
 
 
+def is_made_of_bodies(table: AnyTable) -> bool:
+    """Say whether a table's rows can be made anew from answers alone.
+
+    Those of files cannot: where the file lies, no answer says.
+    """
+    return keeps(table.endpoint) and all(column.name != "sha256" for column in table.columns)
+
+
 def dialect_note(connection: Connection) -> str:
     """Return the name of the note of how an API's pages are spelled."""
     return f"dialect of {connection.api_url}"

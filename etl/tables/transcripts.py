@@ -51,13 +51,12 @@ def decode(body: bytes) -> Transcript:
 
 def _rows_of(answer: Answer, transcript: Transcript) -> Rows:
     cues = transcript.cues
-    values = list(zip(*cues, strict=True)) or [()] * len(_COLUMNS)
     return Rows(
-        keys=key_hashes([answer.session_id] * len(cues), [cue.place for cue in cues]),
-        hashed=lambda: [row_hash(_encode(cue)) for cue in cues],
+        keys=key_hashes([answer.session_id] * len(cues.places), cues.places),
+        hashed=lambda: [row_hash(_encode(cue)) for cue in zip(*cues, strict=True)],
         cells={
-            column.name: Cells(column.type, of_all)
-            for column, of_all in zip(_COLUMNS, values, strict=True)
+            column.name: Cells(column.type, values)
+            for column, values in zip(_COLUMNS, cues, strict=True)
         },
         rejects=[
             Reject("a cue is malformed", text, answer.session_id) for text in transcript.malformed

@@ -7,31 +7,32 @@ take `a < b` for a tag without an end; here only what can be a tag is one.
 
 import html
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 
-class Cue(NamedTuple):
-    """What was said from one moment to another, in milliseconds.
+class Cues(NamedTuple):
+    """What was said from one moment to another, in milliseconds: a value for each cue.
 
-    `place` is its place among the cues, malformed ones too, from 0. `speaker` is who
-    its voice tags name, several separated by commas.
+    `places` are those among all cues, malformed ones too, from 0. `speakers` are whom the
+    voice tags of a cue name, several separated by commas.
     """
 
-    place: int
-    id: str | None
-    start_ms: int
-    end_ms: int
-    speaker: str | None
-    text: str
+    places: Sequence[int] = ()
+    ids: Sequence[str | None] = ()
+    starts_ms: Sequence[int] = ()
+    ends_ms: Sequence[int] = ()
+    speakers: Sequence[str | None] = ()
+    texts: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
     """The cues of a file in their order, and the text of those that are malformed."""
 
-    cues: list[Cue] = field(default_factory=list, repr=False)
-    malformed: list[str] = field(default_factory=list, repr=False)
+    cues: Cues = field(repr=False)
+    malformed: Sequence[str] = field(repr=False)
 
 
 def parse(text: str) -> Transcript:
@@ -41,17 +42,16 @@ def parse(text: str) -> Transcript:
     head = _HEAD.match(text)
     if head is None:
         raise ValueError("it does not begin with WEBVTT")
-    transcript = Transcript()
-    cues, malformed = transcript.cues, transcript.malformed
-    for name, h1, c1, t1, h2, c2, t2, said, other in _BLOCK.findall(text, head.end()):
-        if not other:
-            place = len(cues) + len(malformed)
-            speaker, words = _spoken(said)
-            start_ms, end_ms = _milliseconds(h1, c1, t1), _milliseconds(h2, c2, t2)
-            cues.append(Cue(place, name or None, start_ms, end_ms, speaker, words))
-        elif _ARROW in other or not _SILENT.match(other):
-            malformed.append(other)
-    return transcript
+    blocks = [block for block in _BLOCK.findall(text, head.end()) if not _is_silent(block[-1])]
+    places = [place for place, block in enumerate(blocks) if not block[-1]]
+    malformed = [block[-1] for block in blocks if block[-1]]
+    if not places:
+        return Transcript(Cues(), malformed)
+    names, h1, c1, t1, h2, c2, t2, said, _ = zip(*(blocks[place] for place in places), strict=True)
+    speakers, texts = zip(*map(_spoken, said), strict=True)
+    ids = [name or None for name in names]
+    starts_ms, ends_ms = _milliseconds(h1, c1, t1), _milliseconds(h2, c2, t2)
+    return Transcript(Cues(places, ids, starts_ms, ends_ms, speakers, texts), malformed)
 
 
 _ARROW: Final = "-->"
@@ -62,21 +62,32 @@ _TIMING: Final = rf"[ \t\f]*+{_MOMENT}[ \t\f]*+-->[ \t\f]*+{_MOMENT}(?![0-9]).*+
 _LINE: Final = r"(?!.*-->).++"
 """A line that is not empty and has no arrow: an arrow begins a block, as an empty line does."""
 _BLOCK: Final = re.compile(
-    rf"(?:({_LINE})\n)?{_TIMING}((?:\n{_LINE})*+)"
-    rf"|((?:(?:{_LINE}\n)?+.*-->.*+|{_LINE})(?:\n{_LINE})*+)"
+    rf"(?:({_LINE})\n)?{_TIMING}((?:\n{_LINE})*+)\n*+"
+    rf"|((?:(?:{_LINE}\n)?+.*-->.*+|{_LINE})(?:\n{_LINE})*+)\n*+"
 )
 """A cue: its name, both its moments in three parts, what is said. Or a block that is none."""
+
+
+def _is_silent(block: str) -> bool:
+    """Say whether a block that is no cue says nothing."""
+    return block != "" and _ARROW not in block and _SILENT.match(block) is not None
+
+
 _SILENT: Final = re.compile(r"NOTE([ \t]|$)|(STYLE|REGION)[ \t]*$", re.MULTILINE)
-"""A block that says nothing: a comment, a style sheet, a region."""
+"""How a comment, a style sheet or a region begins."""
 
 
-def _milliseconds(hours: str, clock: str, thousandths: str) -> int:
-    within = _SECONDS[clock] * 1000 + int(thousandths)
-    return int(hours) * 3_600_000 + within if hours else within
+def _milliseconds(
+    hours: Iterable[str], clocks: Iterable[str], thousandths: Iterable[str]
+) -> list[int]:
+    return [
+        _CLOCK_MS[clock] + int(thousandth) + (int(hour) * 3_600_000 if hour else 0)
+        for hour, clock, thousandth in zip(hours, clocks, thousandths, strict=True)
+    ]
 
 
-_SECONDS: Final = {f"{m:02}:{s:02}": 60 * m + s for m in range(60) for s in range(60)}
-"""The second of each minute and second of an hour."""
+_CLOCK_MS: Final = {f"{m:02}:{s:02}": 1000 * (60 * m + s) for m in range(60) for s in range(60)}
+"""The milliseconds of each minute and second of an hour."""
 
 
 _TAG: Final = re.compile(r"</?(?:[A-Za-z][^<>]*)?>|<[0-9:.]+>")

@@ -234,7 +234,9 @@ class Transcripts:
 
     def answer(self, test_id: str, session_id: str, body: bytes) -> None:
         """Take the cues of a transcript."""
-        self.files[0].add((test_id, session_id, *cue) for cue in parse(body.decode()).cues)
+        self.files[0].add(
+            (test_id, session_id, *cue) for cue in zip(*parse(body.decode()).cues, strict=True)
+        )
 
 
 Floor: TypeAlias = Sessions | Details | Transcripts
