@@ -40,9 +40,9 @@ SESSION_TIMES: Final = ("start_time", "finish_time")
 
 _SCHEMA: Final = """
     CREATE TABLE rows (
-        scope INTEGER NOT NULL, tab TEXT NOT NULL, key INTEGER NOT NULL,
+        scope INTEGER NOT NULL, endpoint TEXT NOT NULL, tab TEXT NOT NULL, key INTEGER NOT NULL,
         at_us INTEGER NOT NULL, run_id TEXT NOT NULL, anew INTEGER NOT NULL DEFAULT 0,
-        PRIMARY KEY (scope, tab, key)
+        PRIMARY KEY (scope, endpoint, tab, key)
     ) WITHOUT ROWID;
     CREATE TABLE met (
         endpoint TEXT NOT NULL, scope INTEGER NOT NULL, PRIMARY KEY (endpoint, scope)
@@ -79,10 +79,10 @@ class Provenance:
             else:
                 scopes = _hashes(test_ids, [None] * len(at_us))
                 keys = list(map(row_key, repeat(table), key_hashes(*key), at_us))
+            named = repeat(table.endpoint.name), repeat(table.name)
             self._database.executemany(
-                "INSERT OR IGNORE INTO rows (scope, tab, key, at_us, run_id)"
-                " VALUES (?, ?, ?, ?, ?)",
-                zip(scopes, repeat(table.name), keys, at_us, run_ids, strict=False),
+                "INSERT OR IGNORE INTO rows VALUES (?, ?, ?, ?, ?, ?, 0)",
+                zip(scopes, *named, keys, at_us, run_ids, strict=False),
             )
 
     def add_times(self, lake: LocalLake, path: str) -> None:
@@ -151,32 +151,26 @@ class Provenance:
         )
         return found.fetchone() is not None
 
-    def made_anew(self, answers: Iterable[tuple[Scope, Collection[str], int]]) -> None:
-        """Note whose rows of which tables have been made anew: they are not carried over.
+    def made_anew(self, answers: Iterable[tuple[str, Scope, int]]) -> None:
+        """Note whose rows have been made anew, in all tables: they are not carried over.
 
-        An answer is told by its scope, the tables, and when it came.
+        An answer is told by its endpoint, its scope, and when it came.
         """
         self._database.executemany(
-            "UPDATE rows SET anew = 1 WHERE scope = ? AND tab = ? AND at_us = ?",
-            (
-                (_hash(scope), table, fetched_at_us)
-                for scope, tables, fetched_at_us in answers
-                for table in tables
-            ),
+            "UPDATE rows SET anew = 1 WHERE scope = ? AND endpoint = ? AND at_us = ?",
+            ((_hash(scope), endpoint, at_us) for endpoint, scope, at_us in answers),
         )
 
-    def all_anew(self, table: str) -> bool:
-        """Say whether no row of a table is to be carried over."""
-        found = self._database.execute(
-            "SELECT 1 FROM rows WHERE tab = ? AND anew = 0 LIMIT 1", (table,)
-        )
-        return found.fetchone() is None
+    def not_all_anew(self) -> set[str]:
+        """Return the tables of which some rows are to be carried over."""
+        found = self._database.execute("SELECT DISTINCT tab FROM rows WHERE anew = 0")
+        return {table for (table,) in found}
 
-    def is_anew(self, table: str, scope: Scope, key: int) -> bool:
+    def is_anew(self, table: AnyTable, scope: Scope, key: int) -> bool:
         """Say whether a row is not to be carried over."""
         (anew,) = self._database.execute(
-            "SELECT anew FROM rows WHERE scope = ? AND tab = ? AND key = ?",
-            (_hash(scope), table, key),
+            "SELECT anew FROM rows WHERE scope = ? AND endpoint = ? AND tab = ? AND key = ?",
+            (_hash(scope), table.endpoint.name, table.name, key),
         ).fetchone()
         return bool(anew)
 

@@ -113,7 +113,7 @@ class Rebuilding:
                 self._fed.setdefault(table.endpoint.name, []).append(table)
         self._feeds: dict[str, Fed] = {}
         self._tests: set[str] = set()
-        self._read_again: list[tuple[Scope, Collection[str], int]] = []
+        self._read_again: list[tuple[str, Scope, int]] = []
         self._order = 0
 
     def __enter__(self) -> Self:
@@ -149,9 +149,10 @@ class Rebuilding:
             for job, made in self._remade(self._jobs()):
                 self._take_sessions(job, made)
                 self._write_some()
+        left = self._provenance.not_all_anew()
         for path in self._old:
             name = table_of(path)
-            if name not in remade or not self._provenance.all_anew(name):
+            if name not in remade or name in left:
                 self._carry_over(path, is_remade=name in remade)
 
     def has_read(self, endpoint: str, test_id: str) -> bool:
@@ -212,7 +213,7 @@ class Rebuilding:
                 continue
             self.rebuilt.answers += 1
             self.rebuilt.rows.update(counts)
-            self._read_again.append((_scope(answer), counts, answer.fetched_at_us))
+            self._read_again.append(_told(answer))
             self._note(answer.test_id or "", answer.session_id or "", answer.endpoint, counts)
         for place, found in made.rejects:
             self._take_rejects(job.kept.answers[place], found)
@@ -254,8 +255,8 @@ class Rebuilding:
             rows = self._plan.personal.rows(table, answer, table.rows_of(answer, content))
             made = self._take_test(table, answer, rows, known, newest=newest)
             self._take_rejects(answer, rows.rejects)
-            self._read_again.append((_scope(answer), [table.name], answer.fetched_at_us))
             self.rebuilt.rows[table.name] += made
+        self._read_again.append(_told(answer))
 
     def _take_test(
         self, table: AnyTable, answer: Answer, rows: Rows, known: Known, *, newest: bool
@@ -331,7 +332,7 @@ class Rebuilding:
         for at_us, test_id, *key in told:
             scope = (test_id, key[0] if table.by_session else None)
             known_as = row_key(table, key_hash(key), at_us)
-            stay.append(not self._provenance.is_anew(name, scope, known_as))
+            stay.append(not self._provenance.is_anew(table, scope, known_as))
         return rows.filter(pa.array(stay, pa.bool_()))
 
     def commit(self, notes: Mapping[str, str], reopened: Collection[str] = ()) -> Rebuilt:
@@ -375,6 +376,10 @@ class Rebuilding:
 
 def _scope(answer: Answer) -> Scope:
     return answer.test_id or "", answer.session_id
+
+
+def _told(answer: Answer) -> tuple[str, Scope, int]:
+    return answer.endpoint, _scope(answer), answer.fetched_at_us
 
 
 def _is_origin(origin: Origin | None, answer: Answer, *, newest: bool) -> bool:
