@@ -25,7 +25,7 @@ async def run(turn: Turn) -> None:
                 folder.mkdir()
                 async with open_project(folder, SESSIONS, options=options, extra=TABLES) as project:
                     told = await backfill_under_kills(
-                        project, zygote, kills=KILLS_A_CASE, within_seconds=3.0, seed=int(seed)
+                        project, zygote, kills=KILLS_A_CASE, within_seconds=1.8, seed=int(seed)
                     )
                 turn.count(kills=told.kills, calls=told.calls, answers=told.sessions)
                 turn.highest(repaid=told.repaid)

@@ -25,7 +25,7 @@ async def run(turn: Turn) -> None:
                     options = SandboxOptions(video_bytes=VIDEO_BYTES, generating=0)
                     async with filing(Path(folder), *SESSIONS, options=options) as project:
                         killed = await kill_files(
-                            project, zygote, kills=KILLS_A_CASE, within_seconds=2.5, seed=int(seed)
+                            project, zygote, kills=KILLS_A_CASE, within_seconds=1.5, seed=int(seed)
                         )
                 turn.count(kills=killed.kills, files=killed.files, megabytes=killed.bytes >> 20)
 
