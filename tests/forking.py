@@ -24,8 +24,8 @@ import etl.cli
 _MOST_BYTES = 1 << 20
 
 
-def _import_everything() -> None:
-    """Import what the commands import, so that they need not."""
+def import_everything() -> None:
+    """Import what the commands import, so that an interpreter's forks need not."""
     for module in iter_modules(etl.cli.__path__, "etl.cli."):
         import_module(module.name)
     anyio.run(anyio.sleep, 0)  # which imports what it runs on
@@ -76,6 +76,6 @@ def _become(asked: dict[str, Any], output: int, errors: int) -> None:
 
 
 if __name__ == "__main__":
-    _import_everything()
+    import_everything()
     _serve(sys.argv[1])
     etl.cli.main()

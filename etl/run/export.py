@@ -335,7 +335,10 @@ def _by_test(failures: Sequence[Mapping[str, Counter[str]]]) -> dict[str, Counte
 def _sessions_failed(reasons: Counter[str]) -> str:
     (first, count), *_ = reasons.most_common(1)
     others = f", and {reasons.total() - count} for other reasons" if len(reasons) > 1 else ""
-    return f"{count} of its sessions were not answered ({first}){others}. The next run asks again."
+    were = "was" if count == 1 else "were"
+    return (
+        f"{count} of its sessions {were} not answered ({first}){others}. The next run asks again."
+    )
 
 
 def _why_failed(look: Ended) -> str | None:

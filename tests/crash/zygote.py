@@ -5,7 +5,6 @@ a child which calls the command line's `main`, and tells its pid and then how it
 """
 
 import ctypes
-import gc
 import json
 import mmap
 import os
@@ -24,6 +23,9 @@ import anyio
 from anyio import open_process, to_thread
 from anyio.abc import Process
 from anyio.streams.buffered import BufferedByteReceiveStream
+
+from etl.cli import main
+from tests.forking import import_everything
 
 SOURCE = Path(__file__).with_name("shim.c")
 CALLS = ("write", "sync", "rename", "link", "unlink", "make", "change")
@@ -182,8 +184,6 @@ def _child(run: dict[str, Any], shim: ctypes.CDLL, counts: _Counts) -> None:
         setattr(sys.modules[module], constant, size)
     sys.argv = ["etl", *run["arguments"]]
     shim.shim_arm(ctypes.byref(_plan(run["strike"])), ctypes.byref(counts))
-    from etl.cli import main  # noqa: PLC0415 - imported by the parent
-
     main()
 
 
@@ -210,16 +210,6 @@ def _serve(shim: ctypes.CDLL) -> None:
         print(json.dumps({"code": code, "calls": calls, "struck": bool(counts.struck)}), flush=True)
 
 
-def _import_everything() -> None:
-    """Import what a run imports, so that its children need not."""
-    import etl.cli.app  # noqa: PLC0415
-    import etl.cli.run  # noqa: F401, PLC0415
-
-    anyio.run(anyio.sleep, 0)  # which imports what it runs on
-    gc.collect()
-    gc.freeze()  # the children share its pages
-
-
 if __name__ == "__main__":
-    _import_everything()
+    import_everything()
     _serve(ctypes.CDLL(sys.argv[1]))

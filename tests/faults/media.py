@@ -251,14 +251,14 @@ CHAPTER = Chapter(
         ),
         Case(
             "no link to a file opens, however often one is asked for",
-            "failed test …: 1 of its sessions were not answered (video: the media host answered "
+            "failed test …: 1 of its sessions was not answered (video: the media host answered "
             "403 (host …)). The next run asks again.",
             4,
             [never_had(Fault(FaultKind.EXPIRED), links=4)],
         ),
         Case(
             "a file never comes whole: what came is kept",
-            "failed test …: 1 of its sessions were not answered (video: … The next run asks again.",
+            "failed test …: 1 of its sessions was not answered (video: … The next run asks again.",
             4,
             [never_had(CUT, links=1, least_kept=2_000_000)],
         ),
