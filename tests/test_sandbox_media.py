@@ -178,6 +178,12 @@ async def expect_huge(media: Media) -> None:
             read += len(await answer.content.read(65_536))
 
 
+async def expect_somewhat_larger(media: Media) -> None:
+    media.fail(FaultKind.HUGE, 300_000)
+    answer = await media.get()
+    assert answer.body == media.whole + bytes(300_000 - len(media.whole))
+
+
 async def expect_cut(media: Media) -> None:
     media.fail(FaultKind.CUT_BODY)
     with pytest.raises(aiohttp.ClientPayloadError):
@@ -230,6 +236,7 @@ async def expect_filename(media: Media) -> None:
         expect_wrong_range,
         expect_replaced,
         expect_huge,
+        expect_somewhat_larger,
         expect_cut,
         expect_stall,
         expect_headers,

@@ -122,9 +122,11 @@ async def _sent(
     chunks: Iterator[bytes] = file.chunks(part.start, part.end)
     if part.promised_bytes is not None and part.breaks is None:
         chunks = chain(chunks, repeat(_ZEROS))
+    left = promised
     with suppress(ConnectionResetError):  # the client has gone
-        for chunk in chunks:
+        while left > 0 and (chunk := next(chunks, None)) is not None:
             sandbox.media_bytes += len(chunk)
+            left -= len(chunk)
             await response.write(chunk)
     if part.breaks is FaultKind.STALL:
         await anyio.sleep_forever()
