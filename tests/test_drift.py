@@ -178,10 +178,7 @@ def read_by_dataset(lake: Path) -> list[dict[str, Any]]:
 
 def read_by_duckdb(lake: Path) -> list[dict[str, Any]]:
     """Read as the README says."""
-    query = (
-        "SELECT test_id, session_id, audience_id, start_time::VARCHAR AS start_time"
-        " FROM read_parquet(?, hive_partitioning=true, union_by_name=true)"
-    )
+    query = "FROM read_parquet(?, hive_partitioning=true, union_by_name=true)"
     with duckdb.connect() as database:
         found = database.execute(query, [f"{lake}/sessions/**/part-*.parquet"])
         names = [name for name, *_ in found.description or ()]

@@ -124,9 +124,8 @@ class Recipe:
         """Ask the query, in the folder of the file."""
 
         def ask() -> Found:
-            with duckdb.connect() as database:
+            with duckdb.connect(config={"file_search_path": str(self.project.folder)}) as database:
                 database.execute("SET TimeZone = 'UTC'")
-                database.execute(f"SET file_search_path = '{self.project.folder}'")
                 return database.execute(self.query).fetchall()
 
         return await to_thread.run_sync(ask)
