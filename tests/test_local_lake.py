@@ -227,6 +227,13 @@ def test_loose_rows_become_arrow_before_they_are_too_many(lake, monkeypatch):
     assert pq.ParquetFile(lake.root / file.path).read()["n"].to_pylist() == [1, 2, 3, 4, 5, 6]
 
 
+def test_what_loose_rows_show_of_themselves_is_how_many_they_are():
+    cells = {"email": Cells(pa.string(), ["ann@example.com", "bob@example.com"])}
+    loose = LooseRows(cells, None, range(2), {"test_id": "secret"})
+    assert "ann@" not in f"{cells}{loose}" and "secret" not in repr(loose)
+    assert repr(loose) == "LooseRows(2)" and repr(cells["email"]) == "Cells(string, 2)"
+
+
 def test_loose_rows_of_several_days_go_each_into_the_folder_of_its_day(lake):
     kind = pa.timestamp("us", "UTC")
     days = [Column(name, kind, "") for name in ("start", "finish")]
