@@ -55,15 +55,17 @@ def parse(text: str) -> Transcript:
 
 
 _ARROW: Final = "-->"
-_HEAD: Final = re.compile(r"WEBVTT(?:[ \t].*)?(?:\n(?!.*-->).+)*+(?!.)")
+_LINE: Final = r"(?!.*-->).++"
+"""A line that is not empty and has no arrow: an arrow begins a block, as an empty line does."""
+_LINES: Final = rf"(?:\n{_LINE}|(?!))*+"
+"""Lines that follow. Python before 3.11.5 goes on from where none does: `(?!)` leads it back."""
+_HEAD: Final = re.compile(rf"WEBVTT(?:[ \t].*)?{_LINES}(?!.)")
 """The signature and what is said of the file: as far as an empty line, or an arrow."""
 _MOMENT: Final = r"(?:([0-9]{1,9}):)?([0-5][0-9]:[0-5][0-9])\.([0-9]{3})"
 _TIMING: Final = rf"[ \t\f]*+{_MOMENT}[ \t\f]*+-->[ \t\f]*+{_MOMENT}(?![0-9]).*+"
-_LINE: Final = r"(?!.*-->).++"
-"""A line that is not empty and has no arrow: an arrow begins a block, as an empty line does."""
 _BLOCK: Final = re.compile(
-    rf"(?:({_LINE})\n)?{_TIMING}((?:\n{_LINE})*+)\n*+"
-    rf"|((?:(?:{_LINE}\n)?+.*-->.*+|{_LINE})(?:\n{_LINE})*+)\n*+"
+    rf"(?:({_LINE})\n)?{_TIMING}({_LINES})\n*+"
+    rf"|((?:(?:{_LINE}\n)?.*-->.*+|{_LINE}){_LINES})\n*+"
 )
 """A cue: its name, both its moments in three parts, what is said. Or a block that is none."""
 
