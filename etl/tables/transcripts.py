@@ -3,6 +3,7 @@
 Source: `GET /api/v2/sessionResults/{sessionId}/transcript` (results-v2), as WebVTT.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -17,6 +18,7 @@ from etl.tables.values import (
     Reject,
     Rows,
     Table,
+    Value,
     key_hashes,
     row_hash,
 )
@@ -54,14 +56,18 @@ def _rows_of(answer: Answer, transcript: Transcript) -> Rows:
     return Rows(
         keys=key_hashes([answer.session_id] * len(cues.places), cues.places),
         hashed=lambda: [row_hash(_encode(cue)) for cue in zip(*cues, strict=True)],
-        cells={
-            column.name: Cells(column.type, values)
-            for column, values in zip(_COLUMNS, cues, strict=True)
-        },
+        cells=_cells(cues),
         rejects=[
             Reject("a cue is malformed", text, answer.session_id) for text in transcript.malformed
         ],
     )
+
+
+def _cells(cues: Iterable[Sequence[Value]]) -> dict[str, Cells]:
+    return {
+        column.name: Cells(column.type, values)
+        for column, values in zip(_COLUMNS, cues, strict=True)
+    }
 
 
 TRANSCRIPT: Final = Endpoint(
