@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from etl.paging.dialect import (
     head_ask,
     known_dialect,
     position,
+    remembered,
     rows_in_reach,
     wrong_echo,
 )
@@ -74,6 +76,13 @@ def test_the_pipelines_file_says_what_is_tried_first(pagination, begun):
 )
 def test_what_was_learned_is_kept_as_far_as_the_pipelines_file_allows(learned, pagination, known):
     assert known_dialect(learned, pagination) == known
+    assert remembered(msgspec.json.encode(learned).decode(), pagination) == known
+
+
+@pytest.mark.parametrize("note", [None, ""])
+def test_where_nothing_was_noted_the_pipelines_file_says_what_is_tried(note: str | None):
+    asked = Pagination(style="offset", rows_per_page=25)
+    assert remembered(note, asked) == first_dialect(asked)
 
 
 @pytest.mark.parametrize(

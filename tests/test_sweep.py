@@ -235,6 +235,16 @@ def test_a_pass_that_is_gone_on_with_goes_on_as_if_it_had_never_stopped():
     assert sweeps.read(again, settled(), ask, before) == again, "it was read before the pass"
 
 
+def test_a_pass_whose_pages_cannot_be_trusted_is_begun_anew_and_counted():
+    server = Model(list(range(3_000)))
+    known = look(server).listing
+    sweep = sweeps.begin(known, audit="full", now_us=server.now_us)
+    read = sweeps.read(sweep, settled(), *page_at(server, 0))
+    anew = sweeps.begun_anew(read)
+    assert (anew.known, anew.fresh, anew.passes) == (sweep.known, (), sweep.passes + 1)
+    assert sweeps.wanted(anew, settled(), 8) == sweeps.wanted(sweep, settled(), 8)
+
+
 def test_a_stale_pass_that_has_joined_its_rows_wants_many_pages_at_once_again():
     server = Model(list(range(3_000)))
     sweep = begun(server, 2)
