@@ -10,12 +10,14 @@ from random import Random
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from anyio import to_thread
 from blockbuster import BlockBuster
 
 from etl.client.values import UnreadableBodyError
 from etl.errors import AlreadyRunning, LakeError
+from etl.lake.commits import SCHEMA
 from etl.lake.landing_plan import landing_plan
 from etl.lake.local import LocalLake
 from etl.lake.rebuilding import Rebuilding
@@ -146,6 +148,30 @@ async def test_one_table_is_made_anew_alone(tmp_path: Path):
         gone = files - set(project.lake.rglob("part-*"))
         assert {path.parts[-3] for path in gone} == {"tasks"}
         await idle(project)
+
+
+async def test_a_kept_answer_of_which_one_bit_has_turned_is_not_made_rows_of(tmp_path: Path):
+    async with opened(tmp_path, 12) as project:
+        await project.export()
+        before, files = content(project), set(project.lake.rglob("part-*"))
+        (path,) = (project.lake / "_etl" / "answers").rglob("*.parquet")
+        whole = path.read_bytes()
+        for place in places_of_bodies(path):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+            assert "cannot be read" in await command(project, "rebuild", code=5)
+            assert (content(project), set(project.lake.rglob("part-*"))) == (before, files)
+        path.write_bytes(whole)
+        await rebuilt(project)
+        assert content(project) == before
+
+
+def places_of_bodies(path: Path) -> list[int]:
+    """Return some places of a commit where the bodies lie that it keeps."""
+    place = SCHEMA.names.index("body")
+    with pq.ParquetFile(path) as file:
+        last = file.metadata.row_group(file.num_row_groups - 1).column(place)
+    end = last.data_page_offset + last.total_compressed_size
+    return [end - last.total_compressed_size * share // 4 for share in (1, 2, 3)]
 
 
 async def test_a_state_that_was_lost_is_recovered_from_a_rebuilt_lake(tmp_path: Path):

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from etl.client.values import Answer
 from etl.errors import LakeError
-from etl.lake.kept import readable_commit
+from etl.lake.kept import open_commit
 from etl.lake.names import commit_name
 from etl.ledger.frames import Identity
 from etl.ledger.records import PackedRecord, Record, unpack, with_proofs
@@ -169,7 +169,13 @@ def encode(commit: Commit) -> memoryview:
     schema = SCHEMA.with_metadata({_METADATA: msgspec.json.encode(told)})
     sink = pa.BufferOutputStream()
     told_often = [name for name in SCHEMA.names if name != "body"]
-    with pq.ParquetWriter(sink, schema, compression="zstd", use_dictionary=told_often) as writer:  # type: ignore[arg-type]
+    with pq.ParquetWriter(
+        sink,
+        schema,
+        compression="zstd",
+        use_dictionary=told_often,  # type: ignore[arg-type]
+        write_page_checksum=True,  # zstd alone sees about half of the bits that turn
+    ) as writer:
         answers = ([_answer_row(row, commit.run_id) for row in few] for few in (*bare, *kept))
         for rows in chain((known,), answers):
             writer.write_table(_table(rows, schema), row_group_size=max(1, len(rows)))
@@ -248,7 +254,7 @@ def _removed_row(test_id: str, session_id: str, run_id: str) -> _Row:
 
 def read(path: Path, pipeline: str) -> CommitRead:
     """Read a commit; raises LakeError if it cannot be read or is not what its name says."""
-    with readable_commit(path), pq.ParquetFile(path) as file:
+    with open_commit(path) as file:
         told = _told(path, pipeline, file.schema_arrow)
         rows = [row for group in range(file.num_row_groups) for row in _rows(file, group, told)]
         return _understood(told, rows)
@@ -278,7 +284,7 @@ class CommitNames:
 
 def read_names(path: Path, pipeline: str) -> CommitNames:
     """Read what a commit names, without answers and records. Raises LakeError as `read` does."""
-    with readable_commit(path), pq.ParquetFile(path) as file:
+    with open_commit(path) as file:
         told = _told(path, pipeline, file.schema_arrow)
         rows = file.read(["endpoint", "test_id"]).to_pylist()
         recorded = frozenset(str(row["test_id"]) for row in rows if row["endpoint"] == LISTING)
@@ -296,7 +302,7 @@ class Feeds:
 def read_feeds(path: Path, pipeline: str) -> Feeds:
     """Read what a commit feeds, without bodies and records. Raises LakeError as `read` does."""
     tables: dict[str, set[str]] = {}
-    with readable_commit(path), pq.ParquetFile(path) as file:
+    with open_commit(path) as file:
         told = _told(path, pipeline, file.schema_arrow)
         for row in file.read(["endpoint", "test_id", "rows"]).to_pylist():
             if row["endpoint"] not in (VERIFIED, REMOVED):
@@ -310,7 +316,7 @@ def read_kept(path: Path, pipeline: str, columns: Sequence[str]) -> Iterator[tup
 
     They stand in the order of landing. Raises LakeError as `read` does.
     """
-    with readable_commit(path), pq.ParquetFile(path) as file:
+    with open_commit(path) as file:
         first = _told(path, pipeline, file.schema_arrow).bodies_from or file.num_row_groups
         for group in range(first, file.num_row_groups):
             yield group, file.read_row_group(group, columns=list(columns))

@@ -32,7 +32,7 @@ class KeptAnswers:
         """Return the answers with their bodies; blocks. Raises LakeError."""
         if not self.places:
             return []
-        with readable_commit(self.path), pq.ParquetFile(self.path) as file:
+        with open_commit(self.path) as file:
             bodies = file.read_row_group(self.group, columns=["body"])["body"].to_pylist()
         told = zip(self.places, self.answers, strict=True)
         return [replace(answer, body=bodies[place] or b"") for place, answer in told]
@@ -47,10 +47,11 @@ class KeptAnswers:
 
 
 @contextmanager
-def readable_commit(path: Path) -> Iterator[None]:
-    """Turn what a damaged commit raises into a LakeError."""
+def open_commit(path: Path) -> Iterator[pq.ParquetFile]:
+    """Open a commit to be read; turn what a damaged one raises into a LakeError."""
     try:
-        yield
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            yield file
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise LakeError(
             "A commit of the lake cannot be read.", where=str(path), advice=NO_COMMIT_ADVICE
