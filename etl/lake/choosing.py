@@ -132,7 +132,9 @@ class Chooser:
 
 def _said(table: AnyTable, rows: Rows) -> int:
     """Return the hash of all that a session's answer says for a table."""
-    extra = enumerate(rows.own_extra or ())
-    told = "\n".join(f"{place}:{more}" for place, more in extra if more)
+    extra = rows.own_extra
+    told = (
+        "" if extra is None else "\n".join(f"{at}:{more}" for at, more in enumerate(extra) if more)
+    )
     version = table.version.to_bytes(4, "big")
     return row_hash(version + array("Q", rows.hashes).tobytes() + told.encode(errors="replace"))

@@ -66,7 +66,7 @@ class PersonalData:
         keys = rows.keys
         if not hashed.isdisjoint(table.key):
             keys = _keys(table.identity, columns, answer, len(keys))
-        return replace(
+        return msgspec.structs.replace(
             rows,
             keys=keys,
             hashed=lambda: _row_hashes(columns),

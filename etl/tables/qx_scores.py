@@ -4,9 +4,9 @@ Source: `GET /api/v2/testResults/{testId}/qxScores` (results-v2, QxScoreResponse
 A score moves with every session, so each answer that differs adds rows.
 """
 
-from dataclasses import replace
 from typing import Final
 
+import msgspec
 import pyarrow as pa
 
 from etl.client.values import Answer, Endpoint, Priority, Scope
@@ -59,7 +59,7 @@ def _rows_of(answer: Answer, content: Document) -> Rows:
         _READER.rows(reading, answer, _KEY[:-1]), value, {"testId", "qxScores", "meta"}, ()
     )
     unknown = rows.unknown_fields.union(*about.unknown)
-    return replace(
+    return msgspec.structs.replace(
         rows,
         rejects=[*rows.rejects, *about.rejects[0]],
         unknown_fields=unknown,

@@ -6,7 +6,7 @@ a bad value costs its row; what no field names is kept.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from itertools import chain, repeat
@@ -349,7 +349,7 @@ def surrounded(rows: Rows, holder: Json, landed: Collection[str], told: Collecti
     body that says more than the rows do is kept.
     """
     beside = holder.keys() - landed if isinstance(holder, dict) else set()
-    return replace(
+    return msgspec.structs.replace(
         rows,
         unknown_fields=rows.unknown_fields | (beside - set(told)),
         keeps_body=bool(beside),

@@ -4,7 +4,7 @@ Source: `GET /api/v2/sessionResults` (results-v2, SessionSummaryResultsResponseD
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -110,7 +110,7 @@ def decode(body: bytes) -> SessionsPage:
         limit=row_count(_decode_any(echo.limit)),
         offset=row_count(_decode_any(echo.offset)),
         total=row_count(_decode_any(echo.total_count)),
-        rows=replace(rows, order=row_count(_decode_any(echo.offset)) or 0),
+        rows=msgspec.structs.replace(rows, order=row_count(_decode_any(echo.offset)) or 0),
     )
 
 
@@ -152,7 +152,7 @@ def _decode_with_care(body: bytes) -> SessionsPage:
     echo = meta.get("pagination") if isinstance(meta, dict) else None
     told = echo if isinstance(echo, dict) else {}
     offset = row_count(told.get("offset"))
-    rows = replace(
+    rows = msgspec.structs.replace(
         _rows_of([summary for _, summary in good], [row.id for row, _ in good]),
         extra=[row.extra for row, _ in good],
         rejects=[row.reject for row in read if row.reject is not None],

@@ -72,8 +72,7 @@ class Reject:
         return row_hash(f"reject:{self.session_id}:{told}".encode(errors="replace"))
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(msgspec.Struct, frozen=True):
     """What a table makes of one answer: rows in the order served, column by column.
 
     `keys` holds the 64-bit hash of each row's key; `hashed` makes those of their values as
@@ -86,14 +85,18 @@ class Rows:
     """
 
     keys: Sequence[int]
-    hashed: Callable[[], Sequence[int]] = field(repr=False, compare=False)
-    cells: Mapping[str, Array | Cells] = field(repr=False)
-    extra: Sequence[str | None] | None = field(default=None, repr=False)
+    hashed: Callable[[], Sequence[int]]
+    cells: Mapping[str, Array | Cells]
+    extra: Sequence[str | None] | None = None
     rejects: Sequence[Reject] = ()
     unknown_fields: frozenset[str] = frozenset()
     order: int = 0
     keeps_body: bool = False
     first: int = 0
+
+    def __repr__(self) -> str:
+        """Say no more than how many there are: they may be personal data."""
+        return f"Rows({len(self.keys)})"
 
     @property
     def hashes(self) -> Sequence[int]:
