@@ -284,6 +284,15 @@ def test_a_count_of_the_pages_rows_hides_no_row_behind_a_full_page():
     assert sweep.listing.ids == tuple(server.ids)
 
 
+def test_behind_a_full_page_that_its_total_counts_no_page_is_asked_twice():
+    server = Model(list(range(50)), told=lambda _, rows: rows)
+    known = look(server).listing
+    server.ids += [1000]
+    server.asked.clear()
+    assert outcome(look(server, known)) is Outcome.NO_TOTAL
+    assert [ask.after for ask in server.asked] == [None, "48", "49"]
+
+
 class _Loop(Model):
     """A server that serves its first page whatever is asked."""
 

@@ -221,7 +221,7 @@ def _joined(sweep: CursorSweep) -> CursorSweep:
         return _verified(joined)
     if known.doubt is not None and (sweep.total, joined.fresh) == (known.total, known.ids):
         return _closed(joined, known.doubt)
-    if sweep.pages == 1 and joined.fresh == known.ids and told[0] >= told[1] and known.places:
+    if sweep.pages == 1 and joined.fresh == known.ids and told[0] > told[1] and known.places:
         return replace(joined, unjoined=sweep)
     return sweep
 
