@@ -302,7 +302,7 @@ def _proved_again(
         places=_thinned(_with_place(places, row, page, view), len(page)),
     )
     verdict = Verdict(Outcome.VERIFIED, len(listing.ids), listing.total)
-    return replace(sweep, known=known, proof_from=None, verdict=verdict)
+    return replace(sweep, known=known, verdict=verdict)
 
 
 def _put_right(places: tuple[Place, ...], asked: Place, row: int) -> tuple[Place, ...]:
