@@ -27,6 +27,7 @@ from etl.lake.scan import rows_elsewhere
 from etl.lake.verify import verify as verify_lake
 from etl.ledger.records import pack
 from etl.ledger.values import File
+from etl.report.values import Status
 from etl.run.export import Limits
 from etl.sandbox.faults import Fault, FaultKind
 from etl.tables.registry import tables
@@ -34,6 +35,7 @@ from etl.tables.values import RUN_COLUMNS
 from tests.exporting import Project, open_project
 from tests.faults import disks
 from tests.faults.disks import SIZES, data_files, first
+from tests.test_rebuilding import opened, places_of_bodies
 
 CLEAN = 3
 """Requests of a first export of these sizes."""
@@ -362,6 +364,24 @@ def test_a_file_that_a_run_replaces_meanwhile_is_no_difference(
 
     monkeypatch.setattr(LocalLake, "data_files", replaced_meanwhile)
     assert deeply(lake, file) == []
+
+
+async def test_a_kept_answer_that_is_damaged_is_found_before_a_rebuild_needs_it(
+    tmp_path: Path, verify: Verify
+):
+    async with opened(tmp_path, 9, written="sessions, session_details") as project:
+        await project.export()
+        assert verify(project, deep=True)[0] == 0
+        (path,) = (project.lake / "_etl" / "answers").rglob("*.parquet")
+        place, whole = places_of_bodies(path)[0], path.read_bytes()
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert verify.kinds(project) == [], "a run reads no body, and goes on"
+        assert verify.kinds(project, deep=True) == ["kept"]
+        report = await project.export()
+        assert report.status is Status.COMPLETE
+        path.write_bytes(whole[: len(whole) // 2])
+        kinds = verify.kinds(project, deep=True)
+        assert "commit" in kinds and "kept" not in kinds, "it is told once"
 
 
 async def test_rejects_are_verified_like_rows(tmp_path: Path, verify: Verify):

@@ -132,6 +132,7 @@ def verify(lake: LocalLake, pipeline: str, *, deep: bool) -> Verification:
         verification.doubt("altered", path, "An earlier verification found it altered.")
     if deep:
         _read_all(lake, pipeline, record, committed, files, verification)
+        _read_kept(lake, pipeline, record, verification)
     return verification
 
 
@@ -252,6 +253,22 @@ def _read_all(
                 for table, rows in keys.lost(landed):
                     says = f"{rows} rows of the table {table!r} are recorded, and in no file."
                     verification.found("lost", f"test {test_id}", says, MendedBy.RESET)
+
+
+def _read_kept(lake: LocalLake, pipeline: str, record: _Record, verification: Verification) -> None:
+    """Read the answers that are kept: no run does, and a rebuild would refuse them."""
+    suspects = {finding.path for finding in verification.findings}
+    for batch in sorted(record.read):
+        path = lake.commit_path(pipeline, batch)
+        place = str(path.relative_to(lake.root))
+        if place in suspects:
+            continue
+        try:
+            for _ in commits.read_kept(path, pipeline, ["body"]):
+                pass
+        except LakeError:
+            says = "Answers that it keeps are damaged: `etl rebuild` needs it from a backup."
+            verification.found("kept", place, says, MendedBy.YOU)
 
 
 def _read_file(lake: LocalLake, file: File, keys: Keys, verification: Verification) -> None:
