@@ -18,7 +18,7 @@ Read: TypeAlias = Mapping[str, Rows]
 
 NOTHING: Final[Read] = MappingProxyType({})
 
-_AT_ONCE: Final = 64
+_AT_ONCE: Final = 128
 
 
 def read_ahead(items: Sequence[Item], tables: Sequence[AnyTable]) -> Iterator[tuple[Item, Read]]:
