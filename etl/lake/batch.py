@@ -238,7 +238,7 @@ class Batch:
                     part.schema,
                     compression="zstd",
                     compression_level=1,
-                    use_dictionary=list(part.repeating),  # type: ignore[arg-type]
+                    use_dictionary=list(part.repeating),  # type: ignore[arg-type]  # stubs: bool
                 )
             part.writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
         except (OSError, pa.ArrowException) as error:

@@ -10,6 +10,7 @@ from etl.lake.commits import read_kept
 from etl.lake.kept import KeptAnswers
 from etl.lake.local import LocalLake
 from etl.ledger.records import session_key
+from etl.tables.values import plain
 
 _KEYS: Final = ("endpoint", "test_id", "session_id")
 _BARE: Final = (*_KEYS, "object_id", "status", "fetched_at")
@@ -56,8 +57,4 @@ def kept_keys(
 
 def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
     """Yield the values of each row; times in microseconds since 1970."""
-    columns = (
-        column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column
-        for column in table.columns
-    )
-    return zip(*(column.to_pylist() for column in columns), strict=True)
+    return zip(*(plain(column).to_pylist() for column in table.columns), strict=True)

@@ -173,7 +173,7 @@ def encode(commit: Commit) -> memoryview:
         sink,
         schema,
         compression="zstd",
-        use_dictionary=told_often,  # type: ignore[arg-type]
+        use_dictionary=told_often,  # type: ignore[arg-type]  # stubs: bool
         write_page_checksum=True,  # zstd alone sees about half of the bits that turn
     ) as writer:
         answers = ([_answer_row(row, commit.run_id) for row in few] for few in (*bare, *kept))

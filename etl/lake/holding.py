@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-import pyarrow as pa
-
 from etl.client.values import Answer
 from etl.lake.personal import PersonalData
 from etl.ledger.held import not_there_yet, release
 from etl.ledger.records import Held, Record, Session
 from etl.tables.receipts import Became, Receipt, packed_row, unpacked_row
-from etl.tables.values import AnyTable, Array, Cells, Rows, array_of, key_hash
+from etl.tables.values import AnyTable, Cells, Rows, array_of, key_hash, plain
 
 _EXTRA: Final = "_extra"
 
@@ -77,16 +75,12 @@ def hold(
 def _rows_by_object(table: AnyTable, rows: Rows) -> Iterator[tuple[str, bytes]]:
     """Yield each row under the id of its object."""
     (key,) = table.key
-    plain = {name: _plain(column).to_pylist() for name, column in rows.columns.items()}
+    values_of = {name: plain(column).to_pylist() for name, column in rows.columns.items()}
     own_extra = rows.own_extra
-    for place, object_id in enumerate(plain[key]):
-        row = {name: values[place] for name, values in plain.items()}
+    for place, object_id in enumerate(values_of[key]):
+        row = {name: values[place] for name, values in values_of.items()}
         extra = None if own_extra is None else own_extra[place]
         yield str(object_id), packed_row({**row, _EXTRA: extra})
-
-
-def _plain(column: Array) -> Array:
-    return column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from etl.tables import completed_sessions
 from etl.tables.cursor_pages import CursorPage
 from etl.tables.registry import tables
 from etl.tables.sessions import SessionsPage, page_view
-from etl.tables.values import AnyTable, Array, Reject, Rows, key_hash, row_hash
+from etl.tables.values import AnyTable, Array, Reject, Rows, key_hash, plain, row_hash
 
 _SESSION: Final = "session_id"
 _HASHED: Final = re.compile("[0-9a-f]{64}")
@@ -195,9 +195,5 @@ def _keys(
 
 def _row_hashes(columns: Mapping[str, Array]) -> tuple[int, ...]:
     """Return the hash of each row's values, as they land."""
-    plain = [
-        column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column
-        for column in columns.values()
-    ]
-    rows = zip(*(column.to_pylist() for column in plain), strict=True)
+    rows = zip(*(plain(column).to_pylist() for column in columns.values()), strict=True)
     return tuple(map(row_hash, map(_encode, rows)))

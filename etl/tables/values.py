@@ -15,8 +15,10 @@ TIMESTAMP = pa.timestamp("us", "UTC")
 
 if TYPE_CHECKING:
     Array: TypeAlias = pa.Array[Any]
+    Chunks: TypeAlias = pa.ChunkedArray[Any]
 else:
     Array: TypeAlias = pa.Array  # generic to the type checker alone
+    Chunks: TypeAlias = pa.ChunkedArray
 
 Value: TypeAlias = str | int | float | bool | None
 """What a cell holds before it becomes Arrow."""
@@ -39,6 +41,11 @@ class Cells(msgspec.Struct, frozen=True):
 def array_of(cells: Array | Cells, own: slice = slice(None)) -> Array:
     """Return cells, or those of one stretch of rows, as an Arrow array."""
     return pa.array(cells.values[own], cells.type) if isinstance(cells, Cells) else cells[own]
+
+
+def plain(column: Array | Chunks) -> Array | Chunks:
+    """Return a column with its times, if it holds any, as microseconds since 1970."""
+    return column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column
 
 
 @dataclass(frozen=True, slots=True)
